@@ -1,0 +1,1 @@
+"""Numbers from predictions and truth, with intervals; nothing here knows how the predictions were made."""
