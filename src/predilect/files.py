@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise PredilectError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -72,11 +72,11 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         yield temporary
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, old)
-            os.replace(temporary, path)
+            path.replace(old)
+            temporary.replace(path)
             shutil.rmtree(old)
         else:
-            os.replace(temporary, path)
+            temporary.replace(path)
     except OSError as error:
         raise PredilectError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:

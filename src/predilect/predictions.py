@@ -335,8 +335,8 @@ def check_matching(predictions: Predictions, truth: Truth) -> Predictions:
     )
 
 
-def _shown(value: object) -> str:
-    return "an empty or undefined cell" if value is None or value != value else repr(float(str(value)))
+def _shown(value: np.float32) -> str:
+    return "an empty or undefined cell" if np.isnan(value) else f"{value:g}"
 
 
 def _require_unique(ids: NDArray[np.str_], seeds: NDArray[np.int64] | None, origin: str) -> None:
@@ -357,7 +357,7 @@ def _read_table(path: Path) -> pl.DataFrame:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)
         # Everything as text first, so that image_id keeps its zeros and each bad cell can be named.
-        return pl.read_csv(path, infer_schema=False, missing_utf8_is_empty_string=False)
+        return pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["it is empty or damaged"])[0]
         raise TableError(f"{path}: the table cannot be read: {reason}") from error
