@@ -1,0 +1,330 @@
+"""Splits: which photograph is tested in which fold, so that no person, lesion or near-duplicate is on both sides.
+
+`splits.parquet` holds one row per photograph (`image_id`, `group`, `fold`) and, in its metadata, the hash of the atlas it was
+made for and the seed. Fold -1 is the tuning slice, on which recipes are chosen and nothing is ever tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from predilect.atlas.groups import connected_groups, stratified_folds
+from predilect.errors import SplitError, nearest
+from predilect.files import replacing
+from predilect.labels.tasks import split_column
+
+__all__ = ["TUNING", "Splits", "balance_table", "make_splits", "training_slice"]
+
+TUNING = -1
+"""Number of the fold that is used for choosing recipes and never tested."""
+
+_SCHEMA_VERSION = "1"
+_VERSION_KEY = "predilect.schema_version"
+_HASH_KEY = "predilect.content_hash"
+_SEED_KEY = "predilect.seed"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Splits:
+    """The folds of an atlas.
+
+    Attributes:
+        image_ids: (N,) unique strings.
+        groups: (N,) names; photographs of one group are not independent and share a fold.
+        folds: (N,) 0..k-1 for testing, -1 for the tuning slice.
+        content_hash: Hash of the atlas that the folds belong to.
+        seed: What the splitter was given.
+        origin: Where the splits come from, for messages.
+
+    Raises:
+        SplitError: If a photograph is listed twice, a group is in two folds, a fold is empty, or there are fewer than two.
+        ValueError: If lengths disagree.
+    """
+
+    image_ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    folds: NDArray[np.int64]
+    content_hash: str
+    seed: int
+    origin: str = "splits"
+
+    def __post_init__(self) -> None:
+        n = len(self.image_ids)
+        if self.groups.shape != (n,) or self.folds.shape != (n,):
+            raise ValueError(f"{n} image ids, but groups of shape {self.groups.shape} and folds of shape {self.folds.shape}")
+        numbers = np.unique(self.folds).tolist()
+        if numbers and numbers[0] < TUNING:
+            raise SplitError(f"{self.origin}: found fold {numbers[0]}; folds are numbered from 0, and -1 is the tuning slice")
+        tested = [number for number in numbers if number != TUNING]
+        if len(tested) < 2:
+            raise SplitError(f"{self.origin}: found {len(tested)} fold(s) to test on; cross-validation needs at least 2")
+        absent = sorted(set(range(tested[-1])) - set(tested))
+        if absent:
+            raise SplitError(f"{self.origin}: fold {absent[0]} holds no photograph, though there is a fold {tested[-1]}")
+        frame = self.to_frame()
+        repeated = frame["image_id"].is_duplicated()
+        if repeated.any():
+            raise SplitError(f"{self.origin}: image_id {frame['image_id'].filter(repeated)[0]!r} stands in more than one row")
+        spread = frame.filter(pl.col("fold").n_unique().over("group") > 1)
+        if spread.height:
+            name = spread["group"][0]
+            where = " and ".join(str(fold) for fold in spread.filter(pl.col("group") == name)["fold"].unique().sort())
+            raise SplitError(f"{self.origin}: group {name!r} is in folds {where}; the photographs of a group stay in one fold")
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def k(self) -> int:
+        """Number of folds to test on, the tuning slice not counted."""
+        return int(self.folds.max()) + 1
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read ``splits.parquet``.
+
+        Raises:
+            SplitError: If the file is missing, damaged, of another schema version, or breaks the contract.
+        """
+        if not path.is_file():
+            raise SplitError(f"{path}: there is no such file")
+        try:
+            frame, metadata = pl.read_parquet(path), pl.read_parquet_metadata(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = (str(error).splitlines() or ["it is empty or damaged"])[0]
+            raise SplitError(f"{path}: the splits cannot be read: {reason}") from error
+        version = metadata.get(_VERSION_KEY)
+        if version != _SCHEMA_VERSION:
+            found = "none" if version is None else repr(version)
+            raise SplitError(f"{path}: found schema version {found} in the file's metadata, allowed is {_SCHEMA_VERSION!r}")
+        content_hash, seed = metadata.get(_HASH_KEY, ""), metadata.get(_SEED_KEY, "")
+        if not content_hash or not seed.isdecimal():
+            raise SplitError(f"{path}: the file's metadata must hold {_HASH_KEY!r} and {_SEED_KEY!r}, a whole number")
+        return cls(
+            image_ids=_strings(frame, "image_id", path),
+            groups=_strings(frame, "group", path),
+            folds=_fold_numbers(frame, path),
+            content_hash=content_hash,
+            seed=int(seed),
+            origin=str(path),
+        )
+
+    def to_frame(self) -> pl.DataFrame:
+        """The table as it is written: `image_id`, `group`, `fold`."""
+        return pl.DataFrame(
+            {
+                "image_id": pl.Series(self.image_ids.tolist(), dtype=pl.String),
+                "group": pl.Series(self.groups.tolist(), dtype=pl.String),
+                "fold": pl.Series(self.folds, dtype=pl.Int64),
+            }
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the table as Parquet, atomically; the atlas hash, the seed and the schema version go into its metadata."""
+        metadata = {_VERSION_KEY: _SCHEMA_VERSION, _HASH_KEY: self.content_hash, _SEED_KEY: str(self.seed)}
+        with replacing(path) as temporary:
+            self.to_frame().write_parquet(temporary, metadata=metadata)
+
+    def check_for(self, image_ids: NDArray[np.str_], content_hash: str) -> Splits:
+        """Make sure that the splits belong to an atlas, and bring them into its order.
+
+        Args:
+            image_ids: (N,) of the atlas, unique.
+            content_hash: The atlas's.
+
+        Returns:
+            The splits with row i belonging to `image_ids[i]`.
+
+        Raises:
+            SplitError: If they were made for an atlas of other content, or the photographs differ.
+        """
+        if content_hash != self.content_hash:
+            raise SplitError(
+                f"{self.origin} was made for another atlas or for an earlier state of this one (its hash is {self.content_hash[:12]!r}, "
+                f"the atlas's {content_hash[:12]!r}); split the atlas again"
+            )
+        return self.in_order_of(image_ids)
+
+    def in_order_of(self, image_ids: NDArray[np.str_]) -> Splits:
+        """The splits with row i belonging to `image_ids[i]`, (N,) and unique.
+
+        Raises:
+            SplitError: If a photograph is here and not there, or the other way round.
+        """
+        if np.array_equal(image_ids, self.image_ids):
+            return self
+        wanted = pl.DataFrame({"image_id": pl.Series(image_ids.tolist(), dtype=pl.String)})
+        mine = self.to_frame().with_row_index("row")
+        found = wanted.join(mine, on="image_id", how="left", maintain_order="left")
+        without = found.filter(pl.col("row").is_null())
+        if without.height:
+            raise SplitError(
+                f"{self.origin} has no fold for image_id {without['image_id'][0]!r} ({without.height} such photographs)"
+            )
+        surplus = mine.join(wanted, on="image_id", how="anti")
+        if surplus.height:
+            raise SplitError(
+                f"{self.origin} lists image_id {surplus['image_id'][0]!r}, which the atlas lacks ({surplus.height} such rows)"
+            )
+        rows = found["row"].to_numpy()
+        return Splits(image_ids, self.groups[rows], self.folds[rows], self.content_hash, self.seed, self.origin)
+
+
+def make_splits(
+    photos: pl.DataFrame,
+    label_columns: Sequence[str],
+    *,
+    folds: int = 5,
+    tuning: float = 0.0,
+    seed: int = 0,
+    near_duplicates: pl.DataFrame | None = None,
+    content_hash: str,
+) -> Splits:
+    """Split an atlas into folds that no group crosses and that resemble each other in every label.
+
+    See `connected_groups` for what a group is and `stratified_folds` for what is balanced, and at what cost.
+
+    Args:
+        photos: The atlas's N rows: the columns of `PHOTO_SCHEMA` and the label columns, holding 1, 0 or null.
+        label_columns: ``lesion/<name>`` and ``site/<name>``, all of which are balanced together.
+        folds: Number of equal folds, at least 2.
+        tuning: Share of the photographs for fold -1, in [0, 1).
+        seed: Decides between equal groups; not negative.
+        near_duplicates: Rows of `image_id` and `cluster`, or None.
+        content_hash: The atlas's.
+
+    Returns:
+        The splits in the order of `photos`.
+
+    Raises:
+        SplitError: If there are too few groups, a near-duplicate is not in the atlas, or a setting is out of its range.
+        ValueError: If a label column is not in the table.
+    """
+    if folds < 2:
+        raise SplitError(f"found {folds} fold(s), allowed are 2 or more")
+    if not 0 <= tuning < 1:
+        raise SplitError(f"found a tuning share of {tuning:g}, allowed is from 0 to below 1")
+    if seed < 0:
+        raise SplitError(f"found seed {seed}, allowed are whole numbers from 0")
+    groups = connected_groups(photos, near_duplicates)
+    first = TUNING if tuning else 0
+    proportions = [tuning] * -first + [(1 - tuning) / folds] * folds
+    labels = _label_table(photos, label_columns).fill_null(-1).to_numpy()  # (N, L)
+    return Splits(
+        image_ids=np.array(photos["image_id"].to_list(), dtype=np.str_),
+        groups=groups,
+        folds=stratified_folds(labels, groups, proportions, seed) + first,
+        content_hash=content_hash,
+        seed=seed,
+    )
+
+
+def training_slice(
+    labels: NDArray[np.int8], groups: NDArray[np.str_], *, fraction: float = 0.1, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Choose the training photographs on which early stopping and the learning-rate plateau look.
+
+    A function of its arguments only: called with the training rows of a fold, it gives the same slice to every system and
+    every training seed. Made by `stratified_folds`, so a class with at least ``1 / fraction`` positive groups is seen in it.
+
+    Args:
+        labels: (M, L) of the training photographs: 1, 0, and -1 for unknown.
+        groups: (M,) their groups.
+        fraction: Share of the training photographs in the slice, in (0, 1).
+        seed: That of the splits; not negative.
+
+    Returns:
+        (M,) True where a photograph is looked at and not trained on.
+
+    Raises:
+        SplitError: If there is but one group.
+        ValueError: If shapes disagree or the fraction is out of its range.
+    """
+    parts = stratified_folds(labels, groups, (fraction, 1 - fraction), seed)
+    return np.equal(parts, 0)
+
+
+def balance_table(splits: Splits, photos: pl.DataFrame, label_columns: Sequence[str]) -> pl.DataFrame:
+    """Count what each fold holds.
+
+    Args:
+        splits: The folds, in any order.
+        photos: The atlas's table with its label columns.
+        label_columns: The classes to count.
+
+    Returns:
+        Rows ``photographs``, ``groups``, ``<task> known`` (photographs with any known label of the task) and each label
+        column; columns `label`, `total`, `groups` (how many groups the total comes from), ``tuning`` where there is such a
+        slice, ``fold 0`` and on, and `largest_deviation`: the largest ``|count / mean - 1|`` over the k folds, null where
+        they hold nothing.
+
+    Raises:
+        SplitError: If splits and table list different photographs.
+        ValueError: If a label column is not in the table.
+    """
+    splits = splits.in_order_of(np.array(photos["image_id"].to_list(), dtype=np.str_))
+    labels = _label_table(photos, label_columns)
+    tasks: dict[str, list[str]] = {}
+    for column in label_columns:
+        tasks.setdefault(split_column(column)[0], []).append(column)
+    counted = {
+        "photographs": pl.lit(True),
+        **{f"{task} known": pl.any_horizontal(pl.col(columns).is_not_null()) for task, columns in tasks.items()},
+        **{column: pl.col(column).fill_null(0) == 1 for column in label_columns},
+    }
+    cells = labels.select(**counted).with_columns(splits.to_frame().select("group", "fold"))
+    by_fold = cells.group_by("fold").agg(pl.col("group").n_unique().alias("groups"), pl.col(list(counted)).sum()).sort("fold")
+    with_any = cells.group_by("group").agg(pl.col(list(counted)).any()).drop("group").sum()
+    support = {**with_any.row(0, named=True), "groups": len(set(splits.groups.tolist()))}
+    rows = ["photographs", "groups", *(name for name in counted if name != "photographs")]
+    folds = ["tuning" if fold == TUNING else f"fold {fold}" for fold in by_fold["fold"]]
+    table = by_fold.select(pl.col(rows).cast(pl.Int64)).transpose(include_header=True, header_name="label", column_names=folds)
+    tested = [fold for fold in folds if fold != "tuning"]
+    mean = pl.mean_horizontal(tested)
+    deviation = pl.max_horizontal((pl.col(fold) / mean - 1).abs() for fold in tested)
+    return table.select(
+        "label",
+        pl.sum_horizontal(folds).alias("total"),
+        pl.Series("groups", [support[name] for name in rows], dtype=pl.Int64),
+        *folds,
+        pl.when(mean > 0).then(deviation).alias("largest_deviation"),
+    )
+
+
+def _label_table(photos: pl.DataFrame, label_columns: Sequence[str]) -> pl.DataFrame:
+    for column in label_columns:
+        if column not in photos.columns:
+            raise ValueError(f"the table has no label column {column!r}: {nearest(column, photos.columns)}")
+    return photos.select(pl.col(label_columns).cast(pl.Int8))
+
+
+def _strings(frame: pl.DataFrame, column: str, path: Path) -> NDArray[np.str_]:
+    series = _column(frame, column, path)
+    if series.dtype != pl.String:
+        raise SplitError(f"{path}: column {column!r} holds {series.dtype}, it must hold strings")
+    empty = series.is_null() | (series == "")
+    if empty.any():
+        raise SplitError(f"{path}, row {int(empty.arg_true()[0]) + 1}: {column} is empty")
+    return np.array(series.to_list(), dtype=np.str_)
+
+
+def _fold_numbers(frame: pl.DataFrame, path: Path) -> NDArray[np.int64]:
+    series = _column(frame, "fold", path)
+    if not series.dtype.is_integer():
+        raise SplitError(f"{path}: column 'fold' holds {series.dtype}, it must hold whole numbers")
+    if series.null_count():
+        raise SplitError(f"{path}, row {int(series.is_null().arg_true()[0]) + 1}: fold is empty")
+    return series.cast(pl.Int64).to_numpy()
+
+
+def _column(frame: pl.DataFrame, column: str, path: Path) -> pl.Series:
+    if column not in frame.columns:
+        raise SplitError(f"{path}: there is no column {column!r}")
+    return frame[column]

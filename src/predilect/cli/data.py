@@ -1,0 +1,137 @@
+"""`predilect import`, `predilect refine` and `predilect split`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+
+from predilect.atlas.build import build_atlas, replay
+from predilect.atlas.folder import Atlas
+from predilect.atlas.importers import SOURCES
+from predilect.atlas.splits import Splits, balance_table, make_splits
+from predilect.cli.show import console, counting, print_table
+from predilect.errors import AtlasError, SplitError, nearest
+from predilect.labels.taxonomy import Taxonomy
+
+__all__ = ["SPLITS_FILE", "import_command", "refine_command", "split_atlas", "split_command", "splits_of"]
+
+SPLITS_FILE = "splits.parquet"
+
+
+def import_command(
+    source: str,
+    root: Path,
+    /,
+    *,
+    out: Path,
+    taxonomy: str | None = None,
+    max_rejected: int = 0,
+    images: Literal["close-up", "dermoscopic", "all"] | None = None,
+    monet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Read photographs with labels into an atlas: refined, packed, every rejected row explained.
+
+    A folder of your own needs a metadata.csv beside the photographs; docs/formats.md lists its columns.
+
+    Example: `predilect import imagefolder photographs/ --out atlases/clinic`
+
+    Args:
+        source: imagefolder, milk10k, pad-ufes-20 or ham10000.
+        root: The folder that holds its tables and photographs.
+        out: The atlas folder to make.
+        taxonomy: A preset (as-is, milk10k, pad-ufes-20, ham10000, dermquest) or a .toml file; by default the source's own.
+        max_rejected: How many rows may be left out because their photograph is missing or unreadable.
+        images: Of milk10k: which kind of photograph; by default close-up.
+        monet: Of milk10k: add three attributes that a model made, marked as machine-made.
+    """
+    if source not in SOURCES:
+        raise AtlasError(f"there is no source {source!r}: {nearest(source, SOURCES)}")
+    options = {**({"images": images} if images else {}), **({"monet": True} if monet else {})}
+    if options and source != "milk10k":
+        raise AtlasError(f"--{next(iter(options))} belongs to the source milk10k, not to {source}")
+    if out.exists():
+        raise AtlasError(f"{out} already exists; choose another folder or remove it")
+    imported = SOURCES[source](root, **options)
+    chosen = Taxonomy.open(taxonomy or imported.taxonomy)
+    with counting("packing") as tell:
+        atlas = build_atlas(imported, chosen, out, max_rejected=max_rejected, on_progress=tell)
+    _print_atlas(atlas)
+
+
+def refine_command(atlas: Path, /, *, taxonomy: str) -> None:
+    """Refine the raw terms of an atlas again, with another taxonomy; its photographs stay as they are.
+
+    What became of each raw term is in ATLAS/refinement.csv. Folds made before belong to the old labels: split again.
+
+    Example: `predilect refine atlases/clinic --taxonomy my-terms.toml`
+
+    Args:
+        atlas: The atlas folder.
+        taxonomy: A preset's name or a .toml file.
+    """
+    _print_atlas(replay(atlas, Taxonomy.open(taxonomy)))
+
+
+def split_command(atlas: Path, /, *, folds: int = 5, tuning: float = 0.0, seed: int = 0) -> None:
+    """Split an atlas into folds that no patient, lesion or near-duplicate crosses, balanced in every label.
+
+    Example: `predilect split atlases/clinic --folds 5 --tuning 0.1`
+
+    Args:
+        atlas: The atlas folder.
+        folds: How many equal folds to test on.
+        tuning: Share of the photographs set apart for choosing recipes (fold -1), never tested.
+        seed: Decides between groups that are alike.
+    """
+    opened = Atlas.open(atlas)
+    splits = split_atlas(opened, folds=folds, tuning=tuning, seed=seed)
+    table = balance_table(splits, opened.photos, opened.labels.columns)
+    rows = [
+        ["—" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value) for value in row]
+        for row in table.rows()
+    ]
+    print_table("Folds: photographs in which each class is present", [name.replace("_", " ") for name in table.columns], rows)
+    console.print(f"folds     {opened.path / SPLITS_FILE}", markup=False)
+
+
+def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0) -> Splits:
+    """Split an atlas and keep the folds in its folder.
+
+    Raises:
+        SplitError: If there are too few groups or a setting is out of its range.
+    """
+    splits = make_splits(atlas.photos, atlas.labels.columns, folds=folds, tuning=tuning, seed=seed, content_hash=atlas.content_hash)
+    splits.write(atlas.path / SPLITS_FILE)
+    return splits
+
+
+def splits_of(atlas: Atlas) -> Splits:
+    """The folds of an atlas.
+
+    Raises:
+        SplitError: If there are none, or they were made for other labels.
+    """
+    path = atlas.path / SPLITS_FILE
+    if not path.is_file():
+        raise SplitError(f"{atlas.path} has no folds yet; make them with: predilect split {atlas.path}")
+    splits = Splits.read(path)
+    return splits.check_for(np.array(atlas.photos["image_id"].to_list(), dtype=np.str_), atlas.content_hash)
+
+
+def _print_atlas(atlas: Atlas) -> None:
+    rows = []
+    for task in atlas.labels.tasks:
+        counts = atlas.photos.select(task.columns).sum().row(0)
+        known = atlas.photos.select(task.columns).count().row(0)
+        for name, present, assessed in zip(task.classes, counts, known, strict=True):
+            rows.append([f"{task.name}/{name}", str(present or 0), str(assessed), "machine" if name in task.machine else ""])
+    print_table("Labels", ["class", "present", "known", "made by"], rows)
+    for source in atlas.sources:
+        for note in source.notes:
+            console.print(f"note      {note}", markup=False)
+    console.print(f"{len(atlas.photos)} photographs", markup=False)
+    console.print(f"terms     {atlas.path / 'refinement.csv'}", markup=False)
+    console.print(f"atlas     {atlas.path}", markup=False)

@@ -1,0 +1,131 @@
+"""`predilect evaluate`, `predilect report` and `predilect predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from predilect.cli.show import command_line, console, counting, print_headline, print_table
+from predilect.errors import TableError
+from predilect.evaluation.evaluate import evaluate
+from predilect.predictions import Predictions, Truth
+from predilect.report.report import build_report, write_report
+from predilect.run import Run
+
+__all__ = ["evaluate_command", "predict_command", "report_command"]
+
+
+def evaluate_command(
+    *,
+    predictions: Annotated[list[str], Parameter(consume_multiple=True, negative="")],
+    truth: Path,
+    out: Path,
+    machine_made: Annotated[list[str], Parameter(consume_multiple=True, negative="")] = [],  # noqa: B006 - cyclopts reads the default
+) -> None:
+    """Score any program's tables: average precision, site accuracy, paired differences, all with intervals.
+
+    The tables are Parquet or CSV, with a column for each class named lesion/... or site/...; docs/formats.md is their contract.
+
+    Example: `predilect evaluate --predictions resnet=a.parquet mtl=b.csv --truth truth.csv --out scores`
+
+    Args:
+        predictions: NAME=FILE for each system, the baseline first.
+        truth: What is known of the same photographs.
+        out: The folder to make.
+        machine_made: Label columns of the truth that a model made; they stay out of headline means.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TableError(f"{out} already exists; choose another folder or remove it")
+    files: dict[str, Path] = {}
+    for item in predictions:
+        name, equals, file = item.partition("=")
+        if not (equals and name and file):
+            raise TableError(f"--predictions {item}: write it as NAME=FILE, such as mtl=predictions.parquet")
+        if name in files:
+            raise TableError(f"--predictions {item}: the name {name!r} stands twice")
+        files[name] = Path(file)
+    known = Truth.read(truth, machine_made)
+    tables = {name: Predictions.read(file) for name, file in files.items()}
+    with counting("resampling") as tell:
+        evaluation = evaluate(known, tables, on_progress=tell)
+    provenance = {"command": command_line(), "truth": truth.name, "predictions": {name: file.name for name, file in files.items()}}
+    report = build_report(evaluation, provenance=provenance, curves=None, notes=[], title=", ".join(files))
+    write_report(report, out)
+    print_headline(evaluation)
+    console.print(f"report    {out / 'report.html'}", markup=False)
+
+
+def report_command(run: Path, /) -> None:
+    """Evaluate a finished cross-validation again and write its report anew.
+
+    Example: `predilect report runs/clinic`
+
+    Args:
+        run: The run folder.
+    """
+    opened = Run.open(run)
+    with counting("resampling") as tell:
+        evaluation = opened.report(on_progress=tell)
+    print_headline(evaluation)
+    console.print(f"report    {run / 'report' / 'report.html'}", markup=False)
+
+
+def predict_command(
+    bundle: Path,
+    images: list[Path],
+    /,
+    *,
+    format_: Annotated[Literal["table", "json", "csv"], Parameter(name="--format")] = "table",
+) -> int:
+    """Say of photographs which lesions they show and on which body site.
+
+    Scores are probabilities, not yet calibrated. A photograph that cannot be read is named, the others go on, and the exit code is 1.
+
+    Example: `predilect predict runs/clinic/bundle photograph.jpg --format json`
+
+    Args:
+        bundle: The bundle folder.
+        images: Photographs.
+        format_: table for people, json, or csv in the form that evaluate reads.
+    """
+    from predilect.bundle import Bundle
+    from predilect.training.devices import make_fabric
+    from predilect.training.inference import predict_files
+
+    opened = Bundle.open(bundle)
+    network = opened.network()
+    fabric = make_fabric(opened.recipe.precision)
+    results = predict_files(fabric, network, images)
+    failed = {path: reason for path, reason in results.items() if isinstance(reason, str)}
+    scored = {path: scores for path, scores in results.items() if not isinstance(scores, str)}
+    if format_ == "json":
+        named = {
+            str(path): {
+                task: dict(zip(opened.labels[task].classes, map(float, values), strict=True)) for task, values in scores.items()
+            }
+            for path, scores in scored.items()
+        }
+        json.dump({"predictions": named, "errors": {str(path): reason for path, reason in failed.items()}}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    elif format_ == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["image_id", *opened.labels.columns])
+        for path, scores in scored.items():
+            writer.writerow([path.stem, *(f"{value:.6g}" for task in opened.labels.names for value in scores[task])])
+    else:
+        rows = []
+        for path, scores in scored.items():
+            best = [
+                ", ".join(f"{opened.labels[task].classes[k]} {scores[task][k]:.2f}" for k in scores[task].argsort()[::-1][:3])
+                for task in opened.labels.names
+            ]
+            rows.append([str(path), *best])
+        print_table("Most probable, not calibrated", ["photograph", *opened.labels.names], rows)
+    for path, reason in failed.items():
+        sys.stderr.write(f"error {path}: {reason}\n")
+    return 1 if failed else 0

@@ -1,0 +1,169 @@
+"""`predilect train` and `predilect crossval`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from predilect.atlas.folder import Atlas
+from predilect.cli.data import SPLITS_FILE, split_atlas, splits_of
+from predilect.cli.show import command_line, console, counting, print_headline, training
+from predilect.errors import RecipeError, SplitError
+from predilect.recipe import Recipe, System, system
+
+__all__ = ["compare", "crossval_command", "train_command"]
+
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def train_command(
+    atlas: Path,
+    /,
+    *,
+    recipe: str,
+    out: Path,
+    system_name: Annotated[str, Parameter(name="--system")] = "mtl",
+    fold: int | None = None,
+    seed: int = 1,
+    set_: Settings = (),
+    resume: Flag = False,
+) -> None:
+    """Train one system: against one fold, or on everything into a bundle.
+
+    With --fold the fold is held out, predicted and scored (-1 is the tuning slice). Without it all groups are learnt from, but
+    for the slice that watches the training, and the weights become OUT/bundle.
+
+    Example: `predilect train atlases/clinic --recipe quick-resnet18 --out runs/trial --fold -1`
+
+    Args:
+        atlas: The atlas folder, already split.
+        recipe: A shipped recipe's name or a .toml file.
+        out: The run folder to make.
+        system_name: mtl, resnet (lesions only), resnet-site (site only) or alexnet.
+        fold: The fold to hold out.
+        seed: Decides weights, order and augmentation.
+        set_: A setting that replaces the recipe's, as key=value; may be given several times.
+        resume: Go on with a run that was stopped.
+    """
+    from predilect.bundle import write_bundle
+    from predilect.training.crossval import start_run, train_whole
+    from predilect.training.devices import make_fabric
+
+    chosen = system(system_name, Recipe.open(recipe, set_))
+    if fold is not None:
+        compare(Atlas.open(atlas), [chosen], out, seeds=[seed], folds=[fold], resume=resume)
+        return
+    opened = Atlas.open(atlas)
+    splits = splits_of(opened)
+    fabric = make_fabric(chosen.recipe.precision)
+    run = start_run(out, opened, splits, [chosen], seeds=[seed], folds=[], fabric=fabric, command=command_line(), resume=resume)
+    with training(1) as tell:
+        trained = train_whole(run, opened, splits, chosen, fabric=fabric, on_progress=tell)
+    bundle = write_bundle(out / "bundle", trained)
+    console.print(f"bundle    {bundle.path}", markup=False)
+
+
+def crossval_command(
+    atlas: Path,
+    /,
+    *,
+    systems: str,
+    recipe: str,
+    out: Path,
+    folds: int | None = None,
+    seeds: str = "1",
+    set_: Settings = (),
+    resume: Flag = False,
+    refit: str | None = None,
+) -> None:
+    """Cross-validate systems on the same folds, and report them side by side.
+
+    Nothing finished is repeated by --resume. The report lies in OUT/report.
+
+    Example: `predilect crossval atlases/clinic --systems resnet,resnet-site,mtl --recipe quick-resnet18 --out runs/clinic
+    --seeds 1,2 --refit mtl`
+
+    Args:
+        atlas: The atlas folder; it is split first if it is not yet.
+        systems: Names joined by commas, the baseline first: resnet, resnet-site, mtl, alexnet.
+        recipe: A shipped recipe's name or a .toml file.
+        out: The run folder to make.
+        folds: Split the atlas into so many, 5 if not given; an atlas that is already split keeps its folds.
+        seeds: Training seeds joined by commas.
+        set_: A setting that replaces the recipe's, as key=value; may be given several times.
+        resume: Go on with a run that was stopped.
+        refit: A system to train once more on all groups, into the bundle OUT/bundle.
+    """
+    names = [name.strip() for name in systems.split(",")]
+    chosen_recipe = Recipe.open(recipe, set_)
+    chosen = [system(name, chosen_recipe) for name in names]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"--systems {systems}: each system is named once")
+    if refit is not None and refit not in names:
+        raise RecipeError(f"--refit {refit}: allowed are the systems of this run, {systems}")
+    opened = Atlas.open(atlas)
+    if not (opened.path / SPLITS_FILE).exists():
+        split_atlas(opened, folds=folds or 5)
+    splits = splits_of(opened)
+    if folds not in (None, splits.k):
+        raise SplitError(
+            f"--folds {folds}: {opened.path} is split into {splits.k}; leave --folds out, or run predilect split again"
+        )
+    compare(opened, chosen, out, seeds=_whole_numbers(seeds), folds=range(splits.k), resume=resume, refit_name=refit)
+
+
+def compare(
+    atlas: Atlas,
+    systems: Sequence[System],
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    folds: Sequence[int],
+    resume: bool = False,
+    refit_name: str | None = None,
+) -> None:
+    """Cross-validate, report, refit if asked for, and print the result table and where everything lies.
+
+    Args:
+        atlas: The photographs.
+        systems: What to compare.
+        out: The run folder.
+        seeds: Training seeds.
+        folds: The folds to hold out in turn.
+        resume: Whether an existing run is gone on with.
+        refit_name: A system to train on all groups, or None.
+
+    Raises:
+        PredilectError: If anything the user gave cannot be used.
+    """
+    from predilect.bundle import write_bundle
+    from predilect.training.crossval import cross_validate, refit, start_run
+    from predilect.training.devices import make_fabric
+
+    splits = splits_of(atlas)
+    fabric = make_fabric(systems[0].recipe.precision)
+    run = start_run(out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume)
+    trainings = len(systems) * len(seeds) * len(folds) + (refit_name is not None)
+    with training(trainings) as tell:
+        cross_validate(run, atlas, splits, systems, fabric=fabric, on_progress=tell)
+        if refit_name is not None and not (out / "bundle").exists():
+            chosen = next(item for item in systems if item.name == refit_name)
+            write_bundle(out / "bundle", refit(run, atlas, splits, chosen, fabric=fabric, on_progress=tell))
+    if fabric.is_global_zero:
+        with counting("resampling") as tell_resampling:
+            evaluation = run.report(on_progress=tell_resampling)
+        print_headline(evaluation)
+        console.print(f"report    {out / 'report' / 'report.html'}", markup=False)
+        if refit_name is not None:
+            console.print(f"bundle    {out / 'bundle'}", markup=False)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise RecipeError(f"--seeds {text}: allowed are different whole numbers from 0, joined by commas, such as 1,2,3")
+    return [int(part) for part in parts]

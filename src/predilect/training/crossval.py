@@ -1,0 +1,340 @@
+"""Folds x systems x seeds into a run folder: nothing finished is repeated, nothing of a test fold is seen in its training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from predilect.atlas.folder import Atlas
+from predilect.atlas.splits import Splits, training_slice
+from predilect.errors import RunError, SplitError
+from predilect.files import replacing, write_json
+from predilect.labels.tasks import LabelSpace
+from predilect.predictions import Predictions, Truth
+from predilect.recipe import System
+from predilect.run import Run
+from predilect.training.data import TrainingData
+from predilect.training.devices import describe_device
+from predilect.training.inference import predict
+from predilect.training.loop import Progress, fit
+from predilect.vision.network import Network, build_network
+
+__all__ = ["OnFoldProgress", "Refit", "cross_validate", "refit", "start_run", "train_whole"]
+
+OnFoldProgress = Callable[[str, int, int | None, Progress], None]
+"""Told the system, the seed, the fold (None: all groups) and where the training stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refit:
+    """A system trained once more on all groups.
+
+    Attributes:
+        system: What was trained.
+        network: With its final weights, in evaluation.
+        provenance: Where it comes from, for the bundle.
+    """
+
+    system: System
+    network: Network
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Material:
+    """An atlas and its folds in the same row order, as every training of a run needs them."""
+
+    atlas: Atlas
+    truth: Truth
+    folds: NDArray[np.int64]
+    stacked: NDArray[np.int8]  # all label columns, for the stratified slice
+
+    @classmethod
+    def of(cls, atlas: Atlas, splits: Splits) -> _Material:
+        image_ids = np.array(atlas.photos["image_id"].to_list(), dtype=np.str_)
+        splits = splits.check_for(image_ids, atlas.content_hash)
+        truth = atlas.truth(splits.groups)
+        stacked = np.concatenate([truth.values[name] for name in truth.labels.names], axis=1)
+        return cls(atlas, truth, splits.folds, stacked)
+
+    def training_data(self, labels: LabelSpace, held_out: int | None, share: float, seed: int) -> TrainingData:
+        """Rows to learn from and to validate on, without the held-out fold; `seed` decides the slice, the same for all systems."""
+        rows = np.flatnonzero(self.folds != held_out) if held_out is not None else np.arange(len(self.folds))
+        inside = np.zeros(len(rows), dtype=bool)
+        if share > 0:
+            assert self.truth.groups is not None
+            inside = training_slice(self.stacked[rows], self.truth.groups[rows], fraction=share, seed=seed)
+        return TrainingData(
+            images=self.atlas.images(),
+            labels={name: torch.from_numpy(self.truth.values[name].copy()) for name in labels.names},
+            train_rows=rows[~inside],
+            validation_rows=rows[inside],
+        )
+
+
+def start_run(
+    path: Path,
+    atlas: Atlas,
+    splits: Splits,
+    systems: Sequence[System],
+    *,
+    seeds: Sequence[int],
+    folds: Sequence[int],
+    fabric: Fabric,
+    command: str,
+    resume: bool,
+) -> Run:
+    """Make or reopen the run folder of a cross-validation.
+
+    Args:
+        path: The folder.
+        atlas: The photographs.
+        splits: Their folds.
+        systems: What to compare, each name once.
+        seeds: Training seeds, each once.
+        folds: Which folds are held out in turn and tested, -1 for the tuning slice; none: nothing is tested.
+        fabric: The device, for the record.
+        command: The command line, for the record.
+        resume: Whether an existing run is gone on with.
+
+    Raises:
+        RunError: If the folder cannot be used.
+        SplitError: If the folds belong to another atlas.
+        LabelError: If the atlas has no labels for a task of a system.
+    """
+    for fold in folds:
+        if not (splits.folds == fold).any():
+            raise SplitError(f"{atlas.path} has no fold {fold}: allowed are {', '.join(map(str, np.unique(splits.folds)))}")
+    material = _Material.of(atlas, splits)
+    for item in systems:
+        material.truth.labels.restricted_to(item.tasks)
+    info = {
+        "command": command,
+        "atlas": atlas.path.name,
+        "systems": {item.name: {"tasks": item.tasks, "recipe": item.recipe.model_dump(mode="json")} for item in systems},
+        "seeds": list(seeds),
+        "folds": list(folds),
+        "atlas_hash": atlas.content_hash,
+        "splits_hash": _splits_hash(splits),
+        "notes": [note for source in atlas.sources for note in source.notes],
+        "sources": [{"name": source.name, "licence": source.licence, "credit": source.credit} for source in atlas.sources],
+        "versions": _versions(),
+        "machine": describe_device(fabric),
+    }
+    info = json.loads(json.dumps(info))  # tuples become lists, as they come back from the file
+    tested = np.flatnonzero(np.isin(material.folds, list(folds)))
+    return Run.start(path, info, material.truth.take(tested) if folds else None, resume=resume)
+
+
+def cross_validate(
+    run: Run,
+    atlas: Atlas,
+    splits: Splits,
+    systems: Sequence[System],
+    *,
+    fabric: Fabric,
+    on_progress: OnFoldProgress | None = None,
+) -> None:
+    """Train and predict every fold of every system and seed that is not finished yet.
+
+    Args:
+        run: The folder, from `start_run`.
+        atlas: The photographs.
+        splits: Their folds.
+        systems: What to compare.
+        fabric: Gives device and precision.
+        on_progress: Told the system, seed, fold and where the training stands.
+
+    Raises:
+        RunError: If a training cannot go on.
+    """
+    material = _Material.of(atlas, splits)
+    for seed in run.info["seeds"]:
+        for system in systems:
+            for fold in run.info["folds"]:
+                if run.fold_result(system.name, seed, fold) is None:
+                    told = None if on_progress is None else _bound(on_progress, system.name, seed, fold)
+                    _run_fold(run, material, system, seed, fold, fabric=fabric, on_progress=told)
+            if fabric.is_global_zero:
+                run.gather(system.name, seed)
+            fabric.barrier()
+
+
+def refit(
+    run: Run,
+    atlas: Atlas,
+    splits: Splits,
+    system: System,
+    *,
+    fabric: Fabric,
+    on_progress: OnFoldProgress | None = None,
+) -> Refit:
+    """Train a cross-validated system once more, on all groups, for the median of its folds' chosen iterations.
+
+    Args:
+        run: A finished cross-validation of the system.
+        atlas: The photographs.
+        splits: Their folds.
+        system: What to train; the run's first seed is used.
+        fabric: Gives device and precision.
+        on_progress: Told the system, seed, None for the fold, and where the training stands.
+
+    Raises:
+        RunError: If the system's folds are not finished, or the training cannot go on.
+    """
+    seed = run.info["seeds"][0]
+    results = [run.fold_result(system.name, seed, fold) for fold in run.info["folds"]]
+    finished = [result for result in results if result is not None]
+    if len(finished) < len(results):
+        raise RunError(f"{run.path}: {system.name} is not finished; go on with it by --resume before the refit")
+    stop_at = round(statistics.median(result["chosen_iteration"] for result in finished))
+    # Without validation there is no plateau to see: the rate falls where it fell in the folds, again by the median.
+    counts = [len(result["drops"]) for result in finished]
+    drops = [
+        round(statistics.median(result["drops"][number] for result in finished if len(result["drops"]) > number))
+        for number in range(round(statistics.median(counts)))
+    ]
+    material = _Material.of(atlas, splits)
+    return _train_whole(
+        run, material, system, name="refit", share=0.0, schedule=(stop_at, drops), fabric=fabric, on_progress=on_progress
+    )
+
+
+def train_whole(
+    run: Run, atlas: Atlas, splits: Splits, system: System, *, fabric: Fabric, on_progress: OnFoldProgress | None = None
+) -> Refit:
+    """Train a system on all groups but the validation slice, without testing it.
+
+    Args:
+        run: A run without folds, from `start_run`.
+        atlas: The photographs.
+        splits: Their groups.
+        system: What to train; the run's first seed is used.
+        fabric: Gives device and precision.
+        on_progress: Told the system, seed, None for the fold, and where the training stands.
+
+    Raises:
+        RunError: If the training cannot go on.
+    """
+    material = _Material.of(atlas, splits)
+    return _train_whole(
+        run,
+        material,
+        system,
+        name="all",
+        share=system.recipe.validation_share,
+        schedule=(None, None),
+        fabric=fabric,
+        on_progress=on_progress,
+    )
+
+
+def _train_whole(
+    run: Run,
+    material: _Material,
+    system: System,
+    *,
+    name: str,
+    share: float,
+    schedule: tuple[int | None, Sequence[int] | None],
+    fabric: Fabric,
+    on_progress: OnFoldProgress | None,
+) -> Refit:
+    seed = run.info["seeds"][0]
+    stop_at, drops = schedule
+    labels = material.truth.labels.restricted_to(system.tasks)
+    data = material.training_data(labels, None, share, 0)
+    network = build_network(labels, system.recipe, seed)
+    fitted = fit(
+        fabric,
+        network,
+        data,
+        system.recipe,
+        seed=seed,
+        folder=run.seed_folder(system.name, seed) / name,
+        identity=_identity(run.info, system, seed, [name, stop_at, drops]),
+        drops=drops,
+        stop_at=stop_at,
+        on_progress=None if on_progress is None else _bound(on_progress, system.name, seed, None),
+    )
+    told = ("command", "atlas", "atlas_hash", "splits_hash", "sources", "notes", "versions", "machine")
+    provenance = {key: run.info[key] for key in told}
+    trained = {"seed": seed, "iterations": fitted.chosen_iteration, "rate_drops": fitted.drops, "n_images": len(data.train_rows)}
+    return Refit(system, network, {**provenance, **trained})
+
+
+def _run_fold(
+    run: Run,
+    material: _Material,
+    system: System,
+    seed: int,
+    fold: int,
+    *,
+    fabric: Fabric,
+    on_progress: Callable[[Progress], None] | None,
+) -> None:
+    begun = time.perf_counter()
+    folder = run.fold_folder(system.name, seed, fold)
+    labels = material.truth.labels.restricted_to(system.tasks)
+    data = material.training_data(labels, fold, system.recipe.validation_share, fold + 1)
+    network = build_network(labels, system.recipe, seed)
+    identity = _identity(run.info, system, seed, ["fold", fold])
+    fitted = fit(fabric, network, data, system.recipe, seed=seed, folder=folder, identity=identity, on_progress=on_progress)
+    if fabric.is_global_zero:
+        test_rows = np.flatnonzero(material.folds == fold)
+        predictions = Predictions(
+            image_ids=material.truth.image_ids[test_rows],
+            labels=labels,
+            scores=predict(fabric, network, data.images, test_rows),
+            folds=np.full(len(test_rows), fold, dtype=np.int64),
+            seeds=np.full(len(test_rows), seed, dtype=np.int64),
+        )
+        predictions.write(folder / "predictions.parquet")
+        with replacing(folder / "checkpoint" / "weights.safetensors") as temporary:
+            save_file(network.state_dict(), temporary)
+        write_json(
+            folder / "result.json",
+            {
+                **asdict(fitted),
+                "seconds": round(time.perf_counter() - begun, 2),
+                "n_train": len(data.train_rows),
+                "n_validation": len(data.validation_rows),
+                "n_test": len(test_rows),
+            },
+        )
+        (folder / "checkpoint" / "state.safetensors").unlink(missing_ok=True)
+    fabric.barrier()
+
+
+def _identity(info: Mapping[str, Any], system: System, seed: int, part: Sequence[Any]) -> str:
+    """Hash of all that decides one training."""
+    decisive = [info["atlas_hash"], info["splits_hash"], system.tasks, system.recipe.model_dump(mode="json"), seed, part]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _splits_hash(splits: Splits) -> str:
+    rows = sorted(zip(splits.image_ids.tolist(), splits.groups.tolist(), splits.folds.tolist(), strict=True))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    names = ("predilect", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _bound(on_progress: OnFoldProgress, system: str, seed: int, fold: int | None) -> Callable[[Progress], None]:
+    return lambda progress: on_progress(system, seed, fold, progress)

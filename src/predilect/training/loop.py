@@ -1,0 +1,333 @@
+"""One training: batches in, chosen weights out, counted in iterations; it can be killed and resumed at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from predilect.errors import RunError
+from predilect.files import write_text
+from predilect.randomness import stream_seed
+from predilect.recipe import Recipe
+from predilect.training.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
+from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, default_workers, training_loader
+from predilect.training.inference import validation_losses
+from predilect.training.schedule import RateSchedule
+from predilect.vision.losses import multitask_loss
+from predilect.vision.network import Network, parameter_groups
+from predilect.vision.transforms import normalise
+
+__all__ = ["Fitted", "Progress", "fit", "make_optimizer", "train_step"]
+
+_SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        iteration: Iterations done.
+        iterations: Iterations at most.
+        loss: Mean summed loss since the last log line.
+        learning_rate: Of the backbone.
+        images_per_second: Since the training was (re)started.
+        validation_loss: The last summed validation loss, or None.
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    validation_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """How a training ended; the network holds the chosen weights.
+
+    Attributes:
+        chosen_iteration: After how many iterations the weights are.
+        iterations: Iterations done in all.
+        drops: After which of them the rate fell.
+        validation_loss: Of the chosen weights, where a validation was made there.
+        images_per_second: Of the last stretch without interruption.
+    """
+
+    chosen_iteration: int
+    iterations: int
+    drops: tuple[int, ...]
+    validation_loss: float | None
+    images_per_second: float
+
+
+class _StepNetwork(Protocol):
+    def __call__(self, images: Tensor) -> Any: ...
+
+
+def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over `parameter_groups`.
+
+    Caffe multiplies the rate into its momentum buffer, PyTorch multiplies it onto the buffer: they agree while the rate is constant, and
+    after a drop PyTorch's steps shrink at once where Caffe's old momentum fades over some ten iterations.
+    """
+    groups = parameter_groups(network, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+
+
+def train_step(
+    fabric: Fabric,
+    network: Network,
+    forward: _StepNetwork,
+    optimizer: Any,
+    parts: Sequence[tuple[Tensor, Tensor]],
+    *,
+    labels: dict[str, Tensor],
+    batch_size: int,
+) -> dict[str, Tensor]:
+    """One optimiser step on one global batch.
+
+    Args:
+        fabric: Gives device, precision and the other devices.
+        network: Gives mean and std.
+        forward: The network as Fabric wrapped it.
+        optimizer: The optimiser as Fabric wrapped it, its rates already set.
+        parts: (images (B, 3, crop, crop) uint8, rows (B,)) of this device, one for each accumulated part.
+        labels: ``{task: (N, C) int8}`` over all rows.
+        batch_size: Photographs in the global batch.
+
+    Returns:
+        ``{task: loss}`` of this device's share, divided by the global batch.
+    """
+    preprocessing = network.preprocessing
+    assert preprocessing.mean is not None
+    assert preprocessing.std is not None
+    sums: dict[str, Tensor] = {}
+    optimizer.zero_grad()
+    for number, (images, rows) in enumerate(parts):
+        last = number == len(parts) - 1
+        with fabric.no_backward_sync(forward, enabled=not last):  # type: ignore[arg-type]
+            output = forward(normalise(images.to(fabric.device, non_blocking=True), preprocessing.mean, preprocessing.std))
+            targets = {task: labels[task][rows].to(fabric.device) for task in output.logits}
+            losses = multitask_loss(output.logits, targets, batch_size)
+            # Devices average their gradients; times their number makes it the sum that Eq. 3 asks for.
+            fabric.backward(torch.stack(list(losses.values())).sum() * fabric.world_size)
+        for task, loss in losses.items():
+            sums[task] = sums[task] + loss.detach() if task in sums else loss.detach()
+    optimizer.step()
+    return sums
+
+
+@dataclass(slots=True)
+class _State:
+    """What changes while a training runs, apart from tensors."""
+
+    iteration: int = 0
+    validation_loss: float | None = None
+    ended: bool = False
+
+
+class _Training:
+    """The parts of one training, put together once; `fit` drives it."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: Network,
+        data: TrainingData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        folder: Path,
+        identity: str,
+        drops: Sequence[int] | None,
+        stop_at: int | None,
+    ) -> None:
+        self.fabric, self.network, self.data, self.recipe, self.seed = fabric, network, data, recipe, seed
+        self.identity = identity
+        self.stop_at = min(recipe.iterations, stop_at or recipe.iterations)
+        self.log_path = folder / "log.jsonl"
+        self.checkpoint_path = folder / "checkpoint" / "state.safetensors"
+        self.schedule = RateSchedule(recipe, drops)
+        self.bare_optimizer = make_optimizer(network, recipe)
+        self.forward, self.optimizer = fabric.setup(network, self.bare_optimizer)
+        self.best: dict[str, Tensor] | None = None
+        self.state = _State()
+        self.log_every = max(1, recipe.validate_every // 10)
+        self.lines: list[str] = []
+        # Summed since the last log line; left on the device, and empty whenever a checkpoint is written.
+        self.losses: dict[str, Tensor] = {}
+        self.steps = 0
+
+    @property
+    def keeps_best(self) -> bool:
+        return self.recipe.keep == "best" and len(self.data.validation_rows) > 0
+
+    def resume(self) -> None:
+        if not self.checkpoint_path.is_file():
+            return
+        checkpoint = read_checkpoint(self.checkpoint_path, self.identity)
+        self.network.load_state_dict(checkpoint.part("model"))
+        self.bare_optimizer.load_state_dict(checkpoint.optimizer_state(self.bare_optimizer.state_dict()))
+        self.best = checkpoint.part("best") or None
+        progress = dict(checkpoint.progress)
+        self.schedule.restore(progress.pop("schedule"))
+        self.state = _State(**progress)
+        written = self.log_path.read_text(encoding="utf-8").splitlines() if self.log_path.is_file() else []
+        self.lines = [line for line in written if json.loads(line)["iteration"] <= self.state.iteration]
+
+    def save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        write_text(self.log_path, "".join(f"{line}\n" for line in self.lines))
+        tensors = {f"model/{name}": value for name, value in self.network.state_dict().items()}
+        tensors.update(optimizer_tensors(self.bare_optimizer.state_dict()["state"]))
+        tensors.update({f"best/{name}": value for name, value in (self.best or {}).items()})
+        progress = {**asdict(self.state), "schedule": self.schedule.state()}
+        write_checkpoint(self.checkpoint_path, Checkpoint(self.identity, progress, tensors))
+
+    def step(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        state = self.state
+        rate = self.schedule.rate(state.iteration)
+        for group in self.bare_optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        # Dropout draws from torch's global generator: a function of seed and iteration, so that a resumed run draws the same.
+        torch.manual_seed(stream_seed(self.seed, "dropout", state.iteration, self.fabric.global_rank))
+        losses = train_step(
+            self.fabric,
+            self.network,
+            self.forward,
+            self.optimizer,
+            parts,
+            labels=self.data.labels,
+            batch_size=self.recipe.batch_size,
+        )
+        for task, loss in losses.items():
+            self.losses[task] = self.losses[task] + loss if task in self.losses else loss
+        self.steps += 1
+        state.iteration += 1
+
+    def validate(self) -> dict[str, float]:
+        losses = validation_losses(self.fabric, self.network, self.data.images, self.data.validation_rows, self.data.labels)
+        self.network.train()
+        self.state.validation_loss = sum(losses.values())
+        self.state.ended = self.schedule.observe(self.state.iteration, self.state.validation_loss)
+        if self.keeps_best and self.schedule.lowest_iteration == self.state.iteration:
+            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        return losses
+
+    def log(self, validation: dict[str, float] | None, images_per_second: float) -> Progress:
+        state = self.state
+        sums = {task: self.fabric.all_reduce(total, reduce_op="sum") for task, total in self.losses.items()}
+        means = {task: float(cast("Tensor", total)) / self.steps for task, total in sums.items()}
+        loss, rate = sum(means.values()), self.schedule.rate(state.iteration - 1)
+        if not math.isfinite(loss):
+            raise RunError(f"the loss is no longer finite after {state.iteration} iterations; lower learning_rate ({rate:g} now)")
+        line = {
+            "iteration": state.iteration,
+            "loss": loss,
+            "losses": means,
+            "validation_loss": sum(validation.values()) if validation else None,
+            "validation_losses": validation,
+            "learning_rate": rate,
+            "images_per_second": round(images_per_second, 2),
+        }
+        self.lines.append(json.dumps(line, allow_nan=False))
+        self.losses, self.steps = {}, 0
+        return Progress(state.iteration, self.stop_at, loss, rate, images_per_second, state.validation_loss)
+
+
+def fit(
+    fabric: Fabric,
+    network: Network,
+    data: TrainingData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    folder: Path,
+    identity: str,
+    drops: Sequence[int] | None = None,
+    stop_at: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Fitted:
+    """Train a network, going on from the checkpoint in `folder` where there is one.
+
+    Args:
+        fabric: Gives device, precision and the other devices.
+        network: With its starting weights; it ends with the chosen ones, in evaluation.
+        data: What to learn from.
+        recipe: How.
+        seed: Decides order, augmentation and dropout.
+        folder: Gets ``log.jsonl`` and ``checkpoint/state.safetensors``.
+        identity: Hash of all that decides the training, kept in the checkpoint.
+        drops: Iterations after which the rate falls, for a refit without validation.
+        stop_at: End after so many iterations, for a refit; the schedule stays that of the recipe.
+        on_progress: Told after each log line.
+
+    Raises:
+        RunError: If the checkpoint cannot be used, or the loss is no longer finite.
+        PredilectError: If the folder cannot be written to.
+    """
+    training = _Training(fabric, network, data, recipe, seed=seed, folder=folder, identity=identity, drops=drops, stop_at=stop_at)
+    training.resume()
+    network.train()
+    start, begun, saved, rate = training.state.iteration, time.perf_counter(), time.perf_counter(), 0.0
+    for parts in _batches(training):
+        training.step(parts)
+        iteration = training.state.iteration
+        at_end = iteration == training.stop_at
+        validates = len(data.validation_rows) > 0 and (iteration % recipe.validate_every == 0 or at_end)
+        if not (validates or at_end or iteration % training.log_every == 0):
+            continue
+        rate = (iteration - start) * recipe.batch_size / (time.perf_counter() - begun)
+        progress = training.log(training.validate() if validates else None, rate)
+        if on_progress is not None:
+            on_progress(progress)
+        if training.state.ended or at_end or time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+            training.save()
+            saved = time.perf_counter()
+        if training.state.ended:
+            break
+    schedule = training.schedule
+    chosen = training.state.iteration
+    loss = training.state.validation_loss
+    if training.best is not None:
+        network.load_state_dict(training.best)
+        chosen, loss = schedule.lowest_iteration, schedule.lowest
+    network.eval()
+    return Fitted(chosen, training.state.iteration, tuple(schedule.drops), loss, rate)
+
+
+def _batches(training: _Training) -> Any:
+    """The parts of each remaining batch, as lists."""
+    if training.state.ended:
+        return
+    fabric, recipe, data = training.fabric, training.recipe, training.data
+    order = BatchOrder(
+        data.train_rows,
+        recipe.batch_size,
+        training.seed,
+        range(training.state.iteration, training.stop_at),
+        parts=recipe.accumulate,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    photos = TrainingPhotos(data.images, training.network.preprocessing, training.seed)
+    parts = []
+    for part in training_loader(photos, order, default_workers(fabric.device), pin=fabric.device.type == "cuda"):
+        parts.append(part)
+        if len(parts) == recipe.accumulate:
+            yield parts
+            parts = []

@@ -1,0 +1,194 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from predilect.bundle import Bundle, write_bundle
+from predilect.errors import BundleError, LabelError, PredilectError, RunError, SplitError
+from predilect.predictions import Predictions
+from predilect.recipe import system
+from predilect.run import Run
+from predilect.training import crossval
+from predilect.training.crossval import cross_validate, refit, start_run, train_whole
+from predilect.training.devices import make_fabric
+from predilect.training.inference import predict_files
+
+NAMES = ("resnet", "resnet-site", "mtl")
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return make_fabric("fp32")
+
+
+def run_all(path, atlas, splits, recipe, fabric, *, names=NAMES, seeds=(1,), resume=False, on_progress=None):
+    systems = [system(name, recipe) for name in names]
+    run = start_run(
+        path, atlas, splits, systems, seeds=seeds, folds=range(splits.k), fabric=fabric, command="predilect crossval", resume=resume
+    )
+    cross_validate(run, atlas, splits, systems, fabric=fabric, on_progress=on_progress)
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_atlas, small_splits, small_recipe, fabric):
+    return run_all(tmp_path_factory.mktemp("runs") / "run", small_atlas, small_splits, small_recipe, fabric)
+
+
+def test_every_photograph_is_predicted_once_by_the_fold_that_did_not_see_it(finished, small_atlas, small_splits):
+    tables = finished.predictions()
+    assert list(tables) == list(NAMES)
+    assert tables["resnet"].labels.names == ("lesion",)
+    assert tables["resnet-site"].labels.names == ("site",)
+    assert tables["mtl"].labels == small_atlas.labels
+    expected = dict(zip(small_splits.image_ids.tolist(), small_splits.folds.tolist(), strict=True))
+    for table in tables.values():
+        assert dict(zip(table.image_ids.tolist(), table.folds.tolist(), strict=True)) == expected
+        assert set(table.seeds.tolist()) == {1}
+
+
+def test_no_group_of_the_test_fold_or_of_the_slice_is_trained_on(small_atlas, small_splits, small_recipe):
+    material = crossval._Material.of(small_atlas, small_splits)
+    for fold in range(3):
+        data = material.training_data(small_atlas.labels, fold, 0.2, fold + 1)
+        parts = [data.train_rows, data.validation_rows, np.flatnonzero(material.folds == fold)]
+        groups = [set(material.truth.groups[rows].tolist()) for rows in parts]
+        assert all(groups)
+        assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+        assert sum(map(len, parts)) == len(small_atlas)
+
+
+def test_the_same_seed_predicts_the_same_bytes(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    run_all(tmp_path / "again", small_atlas, small_splits, small_recipe, fabric, names=("mtl",))
+    first, again = (path / "mtl" / "seed-1" / "predictions.parquet" for path in (finished.path, tmp_path / "again"))
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_a_stopped_run_repeats_nothing_finished(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    class StoppedError(Exception):
+        pass
+
+    def stop(name, _seed, fold, progress):
+        if (name, fold, progress.iteration) == ("mtl", 1, 4):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run_all(tmp_path / "run", small_atlas, small_splits, small_recipe, fabric, names=("resnet", "mtl"), on_progress=stop)
+    told = []
+    run = run_all(
+        tmp_path / "run", small_atlas, small_splits, small_recipe, fabric, names=("resnet", "mtl"), resume=True,
+        on_progress=lambda name, seed, fold, progress: told.append((name, fold)),
+    )  # fmt: skip
+    assert set(told) == {("mtl", 1), ("mtl", 2)}
+    for name in ("resnet", "mtl"):
+        np.testing.assert_array_equal(run.predictions()[name].scores["lesion"], finished.predictions()[name].scores["lesion"])
+
+
+def test_a_run_is_not_overwritten_nor_resumed_as_another(finished, small_atlas, small_splits, small_recipe, fabric, tmp_path):
+    before = (finished.path / "run.json").read_bytes()
+    with pytest.raises(RunError, match="already holds a run; add --resume"):
+        run_all(finished.path, small_atlas, small_splits, small_recipe, fabric)
+    with pytest.raises(RunError, match="started with other seeds"):
+        run_all(finished.path, small_atlas, small_splits, small_recipe, fabric, seeds=(1, 2), resume=True)
+    other = small_recipe.model_copy(update={"iterations": 13})
+    with pytest.raises(RunError, match="started with other systems"):
+        run_all(finished.path, small_atlas, small_splits, other, fabric, resume=True)
+    assert (finished.path / "run.json").read_bytes() == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is no run"):
+        run_all(tmp_path, small_atlas, small_splits, small_recipe, fabric)
+
+
+def test_an_unfinished_run_has_no_report(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    (tmp_path / "run" / "mtl" / "seed-1" / "predictions.parquet").unlink()
+    with pytest.raises(RunError, match=r"the run is not finished; go on with it by --resume"):
+        Run.open(tmp_path / "run").report()
+
+
+def test_the_report_of_a_run_is_written(finished):
+    evaluation = finished.report()
+    assert set(evaluation.systems) == set(NAMES)
+    written = json.loads((finished.path / "report" / "report.json").read_text())
+    assert written["systems"]["mtl"]["lesion"]["map_class"] == evaluation.systems["mtl"].lesion.map_class
+    assert written["provenance"]["command"] == "predilect crossval"
+    assert (finished.path / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_unknown_folds_and_missing_tasks_are_named(tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    mtl = system("mtl", small_recipe)
+    with pytest.raises(SplitError, match="has no fold 7: allowed are 0, 1, 2"):
+        start_run(tmp_path / "a", small_atlas, small_splits, [mtl], seeds=[1], folds=[7], fabric=fabric, command="", resume=False)
+    lesions_only = small_atlas.labels.restricted_to(["lesion"])
+    with pytest.raises(LabelError, match="no task 'site'"):
+        lesions_only.restricted_to(mtl.tasks)
+
+
+def test_a_refit_becomes_a_bundle_that_predicts(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    trained = refit(finished, small_atlas, small_splits, system("mtl", small_recipe), fabric=fabric)
+    chosen = sorted(finished.fold_result("mtl", 1, fold)["chosen_iteration"] for fold in range(3))
+    assert trained.provenance["iterations"] == chosen[1]
+    assert trained.provenance["n_images"] == len(small_atlas)
+    bundle = write_bundle(tmp_path / "bundle", trained)
+    network = bundle.network()
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in trained.network.state_dict().items())
+    assert bundle.preprocessing.mean == (0.5, 0.5, 0.5)
+    path = tmp_path / "p.jpg"
+    path.write_bytes(bytes(small_atlas.images()[0]))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no photograph")
+    results = predict_files(fabric, network, [path, tmp_path / "broken.jpg"])
+    assert results[path]["lesion"].shape == (3,)
+    assert results[path]["site"].sum() == pytest.approx(1, abs=1e-5)
+    assert isinstance(results[tmp_path / "broken.jpg"], str)
+    with pytest.raises(PredilectError, match="already exists"):
+        write_bundle(tmp_path / "bundle", trained)
+
+
+def test_training_on_everything_keeps_a_slice_aside(tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    chosen = system("resnet", small_recipe)
+    run = start_run(tmp_path / "run", small_atlas, small_splits, [chosen], seeds=[1], folds=[], fabric=fabric, command="", resume=False)
+    trained = train_whole(run, small_atlas, small_splits, chosen, fabric=fabric)
+    assert trained.network.labels.names == ("lesion",)
+    assert 0 < trained.provenance["n_images"] < len(small_atlas)
+
+
+@pytest.fixture
+def bundle_path(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    write_bundle(tmp_path / "b", refit(finished, small_atlas, small_splits, system("mtl", small_recipe), fabric=fabric))
+    return tmp_path / "b"
+
+
+def test_a_changed_bundle_is_refused(bundle_path):
+    model, info = bundle_path / "model.safetensors", bundle_path / "bundle.json"
+    whole, text = model.read_bytes(), info.read_text()
+    model.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"model\.safetensors is not what was written"):
+        Bundle.open(bundle_path)
+    model.write_bytes(whole)
+    for old, new, message in [
+        ('"schema_version": 1', '"schema_version": 9', "has schema version 9"),
+        ('"calibration"', '"calibrations"', "has no 'calibration'"),
+        ('"backbone": "test_resnet"', '"backbone": 5', "is damaged"),
+        ('"backbone": "test_resnet"', '"backbone": "resnet18"', None),
+    ]:
+        info.write_text(text.replace(old, new))
+        if message is None:
+            with pytest.raises(BundleError, match="does not fit the backbone"):
+                Bundle.open(bundle_path).network()
+        else:
+            with pytest.raises(BundleError, match=message):
+                Bundle.open(bundle_path)
+    model.unlink()
+    info.write_text(text)
+    with pytest.raises(BundleError, match="is missing"):
+        Bundle.open(bundle_path)
+    with pytest.raises(BundleError, match="is not a bundle"):
+        Bundle.open(bundle_path.parent)
+
+
+def test_predictions_hold_the_fold_and_seed(finished):
+    table = Predictions.read(finished.fold_folder("mtl", 1, 0) / "predictions.parquet")
+    assert set(table.folds.tolist()) == {0}
+    assert set(table.seeds.tolist()) == {1}

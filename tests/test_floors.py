@@ -1,0 +1,49 @@
+"""Nothing above the torch line imports torch, nor do help, evaluate and report."""
+
+import subprocess
+import sys
+
+import pytest
+
+BLOCKED = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "timm", "lightning_fabric"}:
+            raise ImportError(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def without_torch(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED + code, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_block_itself_works():
+    assert "torch was imported" in without_torch("import predilect.vision.network").stderr
+
+
+@pytest.mark.parametrize("module", ["labels.taxonomy", "atlas.build", "atlas.synthetic", "evaluation.evaluate", "report.report", "run", "recipe"])
+def test_modules_above_the_line_need_no_torch(module):
+    result = without_torch(f"import predilect.{module}")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["crossval", "--help"], ["predict", "--help"], ["demo", "--help"]])
+def test_help_needs_no_torch(arguments):
+    result = without_torch("from predilect.cli import main; main()", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+
+
+def test_evaluate_needs_no_torch(tmp_path):
+    (tmp_path / "truth.csv").write_text("image_id,group,lesion/crust,site/arm,site/face\n001,a,1,1,0\n002,b,0,0,1\n003,c,1,,\n")
+    (tmp_path / "p.csv").write_text("image_id,lesion/crust,site/arm,site/face\n001,0.9,0.8,0.2\n002,0.2,0.3,0.7\n003,0.4,0.5,0.5\n")
+    result = without_torch(
+        "from predilect.cli import main; main()", "evaluate", "--predictions", f"mine={tmp_path / 'p.csv'}",
+        "--truth", str(tmp_path / "truth.csv"), "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "report.html").is_file()

@@ -1,0 +1,95 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import TenCrop
+
+from predilect.randomness import stream
+from predilect.recipe import Preprocessing
+from predilect.vision.transforms import central_square, decode, normalise, train_crop, views
+
+SMALL = Preprocessing(crop=32, jitter=(40, 64), test_side=40)
+
+
+def jpeg(width, height, *, quality=95):
+    """A smooth picture whose red grows to the right and whose green grows downwards."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    pixels = np.stack([x, y, np.full_like(x, 40)], axis=2).astype(np.uint8)
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "JPEG", quality=quality, subsampling=0)
+    return target.getvalue()
+
+
+def test_a_training_crop_is_a_function_of_its_random_stream():
+    data = jpeg(90, 70)
+    first = train_crop(data, SMALL, stream(1, "augmentation", 0, 5))
+    again = train_crop(data, SMALL, stream(1, "augmentation", 0, 5))
+    other = train_crop(data, SMALL, stream(1, "augmentation", 1, 5))
+    assert first.shape == (3, 32, 32)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_jitter_is_uniform_and_crops_lie_anywhere_within():
+    """On a ramp the slope tells the scale and the mean tells the place."""
+    data = jpeg(200, 200)
+    sides, lefts, mirrored = [], [], 0
+    for k in range(600):
+        crop = train_crop(data, SMALL, stream(3, "augmentation", 0, k)).astype(float)
+        slope = np.polyfit(np.arange(32), crop[0].mean(axis=0), 1)[0]
+        mirrored += slope < 0
+        side = 255 / abs(slope)
+        sides.append(side)
+        lefts.append((crop[0].mean() / 255 * side - 16) / (side - 32))
+    assert mirrored / 600 == pytest.approx(0.5, abs=0.07)
+    assert np.quantile(sides, [0.02, 0.25, 0.5, 0.75, 0.98]) == pytest.approx([40.5, 46, 52, 58, 63.5], abs=1.7)
+    assert min(lefts) < 0.08
+    assert max(lefts) > 0.92
+    assert np.mean(lefts) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [(90, 70), (64, 300), (40, 40), (33, 500), (600, 500)])
+def test_the_central_square_is_that_of_the_resized_photograph(size):
+    data = jpeg(*size)
+    image = decode(data, 10_000)  # never at reduced scale
+    scale = 40 / min(size)
+    whole = image.resize((max(40, round(size[0] * scale)), max(40, round(size[1] * scale))), Image.Resampling.BILINEAR)
+    left, top = (whole.width - 40) // 2, (whole.height - 40) // 2
+    expected = np.asarray(whole.crop((left, top, left + 40, top + 40))).transpose(2, 0, 1).astype(int)
+    found = central_square(data, SMALL).astype(int)
+    assert found.shape == (3, 40, 40)
+    # Reduced decoding of the largest one blurs by a grey level or two; a shift by a pixel would be 6.
+    assert np.abs(found - expected).max() <= 3
+
+
+def test_ten_crops_are_torchvisions():
+    preprocessing = SMALL.model_copy(update={"views": "ten-crop"})
+    images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8)
+    found = views(images, preprocessing)
+    expected = torch.stack(TenCrop(32)(images))
+    assert found.shape == (10, 3, 3, 32, 32)
+    assert torch.equal(found, expected)
+
+
+def test_the_center_view_is_the_central_crop():
+    images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
+    assert torch.equal(views(images, SMALL)[0], images[:, :, 4:36, 4:36])
+
+
+def test_normalising_is_that_of_torchvision():
+    from torchvision.transforms.functional import normalize
+
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    found = normalise(images, mean, std)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, normalize(images / 255, mean, std), rtol=1e-5, atol=1e-5)
+
+
+def test_reduced_decoding_keeps_enough_detail():
+    assert min(decode(jpeg(640, 512), 100).size) >= 100
+    assert decode(jpeg(640, 512), 100).size != (640, 512)
+    assert decode(jpeg(64, 80), 100).size == (64, 80)
