@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from predilect.atlas.build import build_atlas
@@ -15,6 +16,10 @@ from predilect.atlas.importers import SOURCES
 from predilect.atlas.splits import Splits, make_splits
 from predilect.labels.taxonomy import Taxonomy
 from predilect.recipe import Preprocessing, Recipe
+
+# A loaded machine must not fail a property; what is slow shows in the durations.
+settings.register_profile("predilect", deadline=None)
+settings.load_profile("predilect")
 
 SMALL_TAXONOMY = 'schema_version = 1\nname = "small"\ndrop_below = 1\n[lesion]\nunknown_terms = "keep"\n[site]\nunknown_terms = "keep"\n'
 LESIONS = {"macule": (210, 60, 60), "crust": (60, 200, 60), "scale": (60, 60, 210)}
