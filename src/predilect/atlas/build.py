@@ -1,0 +1,179 @@
+"""From a source's photographs with raw terms to an atlas folder, and to the same atlas under another taxonomy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from predilect.atlas.folder import (
+    IMAGES,
+    PACKED_COLUMNS,
+    PHOTOS,
+    REFINEMENT,
+    REFINEMENT_FLAG,
+    REJECTED,
+    TAXONOMY,
+    Atlas,
+    Counts,
+    describe,
+)
+from predilect.atlas.importers.imported import REJECTED_SCHEMA, Imported, Source
+from predilect.atlas.pack import Packing, pack_images
+from predilect.atlas.photo import PHOTO_SCHEMA
+from predilect.atlas.refine import Refined, refine
+from predilect.errors import AtlasError, TooManyRejectedError
+from predilect.files import replacing, replacing_folder
+from predilect.labels.tasks import LESION, SITE
+from predilect.labels.taxonomy import Taxonomy
+
+__all__ = ["build_atlas", "rejected_path", "replay"]
+
+_SHOWN = 10
+
+
+def build_atlas(
+    imported: Imported,
+    taxonomy: Taxonomy,
+    out: Path,
+    *,
+    max_rejected: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Atlas:
+    """Pack the images, refine the labels of those that could be packed, and write the atlas; all of it or nothing.
+
+    Args:
+        imported: What an importer found.
+        taxonomy: How raw terms become classes.
+        out: The folder to make; it must be absent or empty.
+        max_rejected: So many rows may be left out because their image is missing or broken.
+        on_progress: Called with (images done, images) while they are packed.
+
+    Raises:
+        TooManyRejectedError: If more rows than `max_rejected` are rejected. Nothing is left of the atlas; all reasons stand in the
+            file `rejected_path(out)`. Rows whose image is missing are counted before any image is opened.
+        AtlasError: If a carried column has a name of the atlas's own, or no photograph is left.
+        LabelError: If a raw term is unknown; names its row in the source's table.
+        PredilectError: If `out` exists or cannot be written.
+        ValueError: If `max_rejected` is negative.
+    """
+    if max_rejected < 0:
+        raise ValueError(f"max_rejected must not be negative, found {max_rejected}")
+    _check_columns(imported)
+    with replacing_folder(out) as folder:
+        _check_terms(imported, taxonomy)
+        _check_rejected(imported.rejected, imported, out, max_rejected, "their images, before any was opened")
+        paths = [imported.root / name for name in imported.photos["file_name"]]
+        packing = pack_images(imported.photos["image_id"].to_list(), paths, folder / IMAGES, on_progress=on_progress)
+        rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
+        _check_rejected(rejected, imported, out, max_rejected, "their images")
+        if packing.packed.is_empty():
+            raise AtlasError(f"{imported.origin}: no photograph is left, {rejected.height} of its rows were rejected")
+        photos = pl.concat([imported.photos[packing.packed["position"]], packing.packed.select(PACKED_COLUMNS)], how="horizontal")
+        refined = refine(photos, taxonomy, assessed=_assessed(imported.sources), origin=imported.origin)
+        rejected.write_csv(folder / REJECTED)
+        counts = Counts(photos=photos.height, rejected=rejected.height, excluded=imported.n_excluded, unlisted=imported.n_unlisted)
+        _write(folder, photos, refined, taxonomy=taxonomy, sources=imported.sources, counts=counts)
+    rejected_path(out).unlink(missing_ok=True)  # of an import into the same folder that failed before
+    return Atlas.open(out)
+
+
+def replay(path: Path, taxonomy: Taxonomy) -> Atlas:
+    """Refine an atlas anew under another taxonomy; its images and all other files stay as they are.
+
+    Folds made before keep the hash of the atlas as it was, and are refused when they are used.
+
+    Args:
+        path: The atlas folder; it is replaced as a whole, or left as it was.
+        taxonomy: How raw terms become classes.
+
+    Raises:
+        AtlasError: If there is no whole atlas at `path`.
+        LabelError: If a raw term is unknown to the taxonomy.
+        PredilectError: If the folder cannot be written.
+    """
+    path = path.resolve()
+    atlas = Atlas.open(path)
+    photos = atlas.raw()
+    refined = refine(photos, taxonomy, assessed=_assessed(atlas.sources), origin=str(path / PHOTOS))
+    with replacing_folder(path, replace=True) as folder:
+        rewritten = shutil.ignore_patterns(PHOTOS, TAXONOMY, REFINEMENT)
+        shutil.copytree(path, folder, ignore=rewritten, copy_function=_link, dirs_exist_ok=True)
+        _write(folder, photos, refined, taxonomy=taxonomy, sources=atlas.sources, counts=atlas.counts)
+    return Atlas.open(path)
+
+
+def rejected_path(out: Path) -> Path:
+    """Where a failed import into `out` leaves the list of all rejected rows: ``<out>.rejected.csv``."""
+    return out.with_name(out.name + ".rejected.csv")
+
+
+def _check_columns(imported: Imported) -> None:
+    own = {*PACKED_COLUMNS, REFINEMENT_FLAG}
+    for name in imported.photos.columns:
+        if name in own or name.startswith((f"{LESION}/", f"{SITE}/")):
+            raise AtlasError(f"{imported.origin}: column {name!r} is one that the atlas makes itself; rename or remove it")
+
+
+def _check_terms(imported: Imported, taxonomy: Taxonomy) -> None:
+    """Refine once before the long work, each photograph at its row in the source's table, so that an error can name it."""
+    needed = imported.photos.select(PHOTO_SCHEMA.names()).with_columns(row=pl.Series(imported.rows))
+    if needed.height:
+        rows = pl.DataFrame({"row": pl.int_range(1, int(imported.rows.max()) + 1, eager=True)})
+        refine(
+            rows.join(needed, on="row", how="left", maintain_order="left"),
+            taxonomy,
+            assessed=_assessed(imported.sources),
+            origin=imported.origin,
+        )
+
+
+def _check_rejected(rejected: pl.DataFrame, imported: Imported, out: Path, allowed: int, why: str) -> None:
+    if rejected.height <= allowed:
+        return
+    with replacing(rejected_path(out)) as temporary:
+        rejected.write_csv(temporary)
+    shown = "".join(f"\n  row {row}, {file}: {reason}" for file, row, reason in rejected.head(_SHOWN).iter_rows())
+    more = f"\n  and {rejected.height - _SHOWN} more" if rejected.height > _SHOWN else ""
+    total = imported.photos.height + imported.rejected.height
+    raise TooManyRejectedError(
+        f"{imported.origin}: {rejected.height} of {total} rows are rejected for {why}, and {allowed} are allowed; nothing was "
+        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height} goes on without them.{shown}{more}"
+    )
+
+
+def _broken(imported: Imported, packing: Packing) -> pl.DataFrame:
+    positions = packing.rejected["position"]
+    return pl.DataFrame(
+        {
+            "file": imported.photos["file_name"][positions],
+            "row": imported.rows[positions.to_numpy()],
+            "reason": packing.rejected["reason"],
+        },
+        schema=REJECTED_SCHEMA,
+    )
+
+
+def _assessed(sources: Sequence[Source]) -> Mapping[str, frozenset[str]]:
+    return {source.name: source.assessed for source in sources if source.assessed is not None}
+
+
+def _write(
+    folder: Path, photos: pl.DataFrame, refined: Refined, *, taxonomy: Taxonomy, sources: Sequence[Source], counts: Counts
+) -> None:
+    photos = pl.concat([photos, refined.table.drop("image_id")], how="horizontal")
+    photos.write_parquet(folder / PHOTOS)
+    (folder / TAXONOMY).write_text(taxonomy.to_toml(), encoding="utf-8")
+    refined.log.write_csv(folder / REFINEMENT)
+    describe(folder, photos, refined.labels, taxonomy=taxonomy.name, sources=sources, counts=counts)
+
+
+def _link(source: str, target: str) -> None:
+    """Share a file between two folders where the file system can, so that images need not be copied."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,195 @@
+"""The packed images of an atlas: one memory-mapped Arrow file with a JPEG per photograph.
+
+The file is an Arrow IPC file without compression, with the columns `image_id` (string), `image` (large_binary, a JPEG as
+`predilect.atlas.jpeg` makes it), `width` and `height` (int32), in record batches of `ROWS_PER_BATCH` rows, the last one shorter.
+A row is read without copying it, and processes that read the same file share its pages.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from predilect.atlas.jpeg import PreparedImage, prepare_image
+from predilect.errors import AtlasError
+from predilect.files import replacing
+
+__all__ = ["MAX_SIDE", "ROWS_PER_BATCH", "PackedImages", "Packing", "pack_images"]
+
+MAX_SIDE = 512
+"""The largest shorter side, in pixels, that an image is packed with."""
+
+ROWS_PER_BATCH = 64
+
+_SCHEMA = pa.schema(
+    {"image_id": pa.string(), "image": pa.large_binary(), "width": pa.int32(), "height": pa.int32()},
+    metadata={"predilect.schema_version": "1"},
+)
+_WAITING_PER_WORKER = 4
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Packing:
+    """What became of the N files given to `pack_images`.
+
+    Attributes:
+        packed: One row for each image in the file, in its order: `position` (0..N-1), `width`, `height`, `sha256` (of the packed
+            JPEG, in hexadecimal).
+        rejected: One row for each file that could not be used: `position`, `reason`.
+    """
+
+    packed: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+def pack_images(
+    image_ids: Sequence[str],
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    max_side: int = MAX_SIDE,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Packing:
+    """Pack image files into one Arrow file; a file that cannot be used is left out, with the reason.
+
+    Files are decoded by a thread per processor core (decoding does not hold Python's lock); no more than a few images per core
+    and one record batch are in memory.
+
+    Args:
+        image_ids: N unique ids, in the order in which the images are to be packed.
+        paths: N files.
+        out: The file to write, atomically.
+        max_side: A shorter side above it is scaled down to it.
+        on_progress: Called with (files done, N) after each file.
+
+    Raises:
+        ValueError: If the lengths differ or `max_side` is not positive.
+        PredilectError: If `out` cannot be written.
+    """
+    if len(image_ids) != len(paths):
+        raise ValueError(f"{len(image_ids)} image ids for {len(paths)} files")
+    if max_side < 1:
+        raise ValueError(f"max_side must be positive, not {max_side}")
+    packed: list[tuple[int, int, int, str]] = []
+    rejected: list[tuple[int, str]] = []
+    waiting: list[tuple[str, bytes, int, int]] = []
+    with replacing(out) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        for position, result in enumerate(_prepared(paths, max_side)):
+            if isinstance(result, str):
+                rejected.append((position, result))
+            else:
+                packed.append((position, result.width, result.height, result.sha256))
+                waiting.append((image_ids[position], result.data, result.width, result.height))
+            if len(waiting) == ROWS_PER_BATCH:
+                writer.write_batch(_batch(waiting))
+                waiting.clear()
+            if on_progress is not None:
+                on_progress(position + 1, len(paths))
+        if waiting:
+            writer.write_batch(_batch(waiting))
+    return Packing(
+        pl.DataFrame(packed, {"position": pl.Int64, "width": pl.Int32, "height": pl.Int32, "sha256": pl.String}, orient="row"),
+        pl.DataFrame(rejected, {"position": pl.Int64, "reason": pl.String}, orient="row"),
+    )
+
+
+class PackedImages:
+    """The images of an atlas by row, read from a memory-mapped file.
+
+    Pickles as its path, so that each worker process maps the same file.
+
+    Args:
+        path: An ``images.arrow``.
+
+    Raises:
+        AtlasError: If the file is missing, damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = pa.memory_map(str(path))
+            reader = pa.ipc.open_file(self._file)
+            self._batches: list[Any] = [reader.get_batch(k) for k in range(reader.num_record_batches)]
+        except FileNotFoundError:
+            raise AtlasError(f"{path}: there is no such file") from None
+        except (pa.ArrowException, OSError) as error:
+            raise AtlasError(f"{path} cannot be read as packed images: {error}") from error
+        sizes = [batch.num_rows for batch in self._batches]
+        if not reader.schema.equals(_SCHEMA) or any(size != ROWS_PER_BATCH for size in sizes[:-1]):
+            raise AtlasError(f"{path} is an Arrow file, but not one of packed images")
+        self._length: int = sum(sizes)
+        self._images = [batch.column("image") for batch in self._batches]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: SupportsIndex) -> memoryview:
+        """The JPEG of a row, as a read-only view of the mapped file.
+
+        Raises:
+            IndexError: If `row` is not within 0..N-1.
+            ValueError: If the images were closed.
+        """
+        number = operator.index(row)
+        if not 0 <= number < self._length:
+            raise IndexError(f"row {number} of {self._length} packed images")
+        if not self._images:
+            raise ValueError(f"{self._path}: the packed images are closed")
+        batch, within = divmod(number, ROWS_PER_BATCH)
+        return memoryview(self._images[batch][within].as_buffer()).cast("B").toreadonly()
+
+    @cached_property
+    def image_ids(self) -> NDArray[np.str_]:
+        """(N,) the id of each row."""
+        return np.array([name for batch in self._batches for name in batch.column("image_id").to_pylist()], dtype=np.str_)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self._path,)
+
+    def close(self) -> None:
+        """Give the file back; views handed out before stay valid until they are dropped."""
+        self._batches, self._images = [], []
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _prepared(paths: Sequence[Path], max_side: int) -> Iterator[PreparedImage | str]:
+    """The prepared images in the order of the paths, a few of them ahead of the reader."""
+    prepare = partial(prepare_image, max_side=max_side)
+    workers = min(os.cpu_count() or 1, 16)
+    coming: deque[Future[PreparedImage | str]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+    try:
+        for path in paths:
+            coming.append(pool.submit(prepare, path))
+            if len(coming) > _WAITING_PER_WORKER * workers:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted import does not wait for what nobody will read
+
+
+def _batch(rows: Sequence[tuple[str, bytes, int, int]]) -> Any:
+    return pa.record_batch(
+        [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)], schema=_SCHEMA
+    )
