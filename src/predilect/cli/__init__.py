@@ -6,6 +6,8 @@ Commands import what they need when they run, so that help and scoring never wai
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
@@ -28,15 +30,19 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-app.command(demo_command, name="demo")
-app.command(import_command, name="import")
-app.command(refine_command, name="refine")
-app.command(split_command, name="split")
-app.command(train_command, name="train")
-app.command(crossval_command, name="crossval")
-app.command(evaluate_command, name="evaluate")
-app.command(report_command, name="report")
-app.command(predict_command, name="predict")
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo_command,
+    "import": import_command,
+    "refine": refine_command,
+    "split": split_command,
+    "train": train_command,
+    "crossval": crossval_command,
+    "evaluate": evaluate_command,
+    "report": report_command,
+    "predict": predict_command,
+}
+for _number, (_name, _command) in enumerate(_COMMANDS.items()):
+    app.command(_command, name=_name, sort_key=_number)  # help lists them in the order of the work
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -52,8 +52,6 @@ def import_command(
     options = {**({"images": images} if images else {}), **({"monet": True} if monet else {})}
     if options and source != "milk10k":
         raise AtlasError(f"--{next(iter(options))} belongs to the source milk10k, not to {source}")
-    if out.exists():
-        raise AtlasError(f"{out} already exists; choose another folder or remove it")
     imported = SOURCES[source](root, **options)
     chosen = Taxonomy.open(taxonomy or imported.taxonomy)
     with counting("packing") as tell:
@@ -132,6 +130,13 @@ def _print_atlas(atlas: Atlas) -> None:
     for source in atlas.sources:
         for note in source.notes:
             console.print(f"note      {note}", markup=False)
-    console.print(f"{len(atlas.photos)} photographs", markup=False)
+    met = atlas.counts
+    console.print(
+        f"{met.photos} photographs; {met.rejected} rows rejected, {met.excluded} of another kind left out, "
+        f"{met.unlisted} image files named by no row",
+        markup=False,
+    )
+    if met.rejected:
+        console.print(f"rejected  {atlas.path / 'rejected.csv'}", markup=False)
     console.print(f"terms     {atlas.path / 'refinement.csv'}", markup=False)
     console.print(f"atlas     {atlas.path}", markup=False)

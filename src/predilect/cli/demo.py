@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from predilect.atlas.build import build_atlas
@@ -28,14 +29,13 @@ def demo_command(*, out: Path = Path("predilect-demo"), images: int = 900, seed:
     Example: `predilect demo`
 
     Args:
-        out: The folder to make; it must not exist yet.
+        out: The folder to make; an earlier demo in it is replaced, anything else is not.
         images: How many photographs to draw, at most 900.
         seed: Decides the drawings and the trainings.
     """
     if not 60 <= images <= 900:
         raise PredilectError(f"--images {images}: allowed are 60 to 900")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PredilectError(f"{out} already exists; choose another folder with --out or remove it")
+    _clear(out)
     with counting("drawing") as tell:
         drawings = draw_atlas(out / "drawings", n_images=images, seed=seed, on_progress=tell)
     with counting("packing") as tell:
@@ -51,3 +51,13 @@ def demo_command(*, out: Path = Path("predilect-demo"), images: int = 900, seed:
         refit_name="mtl",
     )
     console.print("The photographs are drawn: the scores show the way, and say nothing of medicine.", markup=False)
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier demo, and refuse a folder that holds anything else."""
+    if not out.exists():
+        return
+    if not out.is_dir() or {item.name for item in out.iterdir()} - {"drawings", "atlas", "run"}:
+        raise PredilectError(f"{out} holds something else than an earlier demo; choose another folder with --out")
+    for item in out.iterdir():
+        shutil.rmtree(item)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from pydantic import JsonValue
 
 from predilect.cli.show import command_line, console, counting, print_headline, print_table
 from predilect.errors import TableError
@@ -53,7 +54,11 @@ def evaluate_command(
     tables = {name: Predictions.read(file) for name, file in files.items()}
     with counting("resampling") as tell:
         evaluation = evaluate(known, tables, on_progress=tell)
-    provenance = {"command": command_line(), "truth": truth.name, "predictions": {name: file.name for name, file in files.items()}}
+    provenance: dict[str, JsonValue] = {
+        "command": command_line(),
+        "truth": truth.name,
+        "predictions": {name: file.name for name, file in files.items()},
+    }
     report = build_report(evaluation, provenance=provenance, curves=None, notes=[], title=", ".join(files))
     write_report(report, out)
     print_headline(evaluation)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from predilect.evaluation.scores import Evaluation
-from predilect.report.tables import headline_rows
+from predilect.report.tables import terminal_table
 
 __all__ = ["command_line", "console", "counting", "print_headline", "print_table", "training"]
 
@@ -93,5 +93,4 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 def print_headline(evaluation: Evaluation) -> None:
     """Print the systems with their headline numbers and intervals."""
-    header, rows = headline_rows(evaluation)
-    print_table("Out-of-fold scores, 95 % intervals over groups", header, rows)
+    console.print(terminal_table(evaluation), soft_wrap=False)

@@ -16,8 +16,8 @@ from predilect.recipe import Recipe, System, system
 
 __all__ = ["compare", "crossval_command", "train_command"]
 
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def train_command(

@@ -305,7 +305,7 @@ def _run_fold(
         )
         predictions.write(folder / "predictions.parquet")
         with replacing(folder / "checkpoint" / "weights.safetensors") as temporary:
-            save_file(network.state_dict(), temporary)
+            save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
         write_json(
             folder / "result.json",
             {
