@@ -26,7 +26,7 @@ check: $(STAMP)
 	scripts/check
 
 benchmarks: $(STAMP)
-	$(VENV)/bin/python -m pytest benchmarks --benchmark-only
+	$(VENV)/bin/python -m pytest -o addopts= -o python_files='bench_*.py' benchmarks --benchmark-only
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -1,7 +1,7 @@
 """Training speed from a packed atlas, against the loop people write and against the step alone.
 
-    make benchmarks            all benchmarks
-    .venv/bin/python -m pytest benchmarks/bench_training.py --benchmark-only
+    make benchmarks            all benchmarks; this one alone:
+    .venv/bin/python -m pytest -o addopts= benchmarks/bench_training.py --benchmark-only
 
 The plain loop is the usual one: the same timm ResNet-50 in fp32 and contiguous memory, PIL and torchvision transforms on image files,
 a DataLoader, the same losses and optimiser. Each round is one optimiser step on 20 photographs; the three alternate between rounds of

@@ -63,7 +63,7 @@ class Predictions:
             if bad.any():
                 row, column = (int(i) for i in np.argwhere(bad)[0])
                 raise TableError(
-                    f"{self.origin}, row {row + 1} (image_id {self.image_ids[row]!r}), column {task.columns[column]!r}: "
+                    f"{self.origin}, row {row + 1} (image_id {str(self.image_ids[row])!r}), column {task.columns[column]!r}: "
                     f"found {_shown(values[row, column])}, allowed are probabilities in [0, 1]"
                 )
         if SITE in self.scores:
@@ -72,7 +72,7 @@ class Predictions:
             if off.any():
                 row = int(np.flatnonzero(off)[0])
                 raise TableError(
-                    f"{self.origin}, row {row + 1} (image_id {self.image_ids[row]!r}): the site columns sum to {sums[row]:.6g}, "
+                    f"{self.origin}, row {row + 1} (image_id {str(self.image_ids[row])!r}): the site columns sum to {sums[row]:.6g}, "
                     f"allowed is 1 +- {SITE_SUM_TOLERANCE:g}"
                 )
         _require_unique(self.image_ids, self.seeds, self.origin)
@@ -196,7 +196,7 @@ class Truth:
             if bad.any():
                 row, column = (int(i) for i in np.argwhere(bad)[0])
                 raise TableError(
-                    f"{self.origin}, row {row + 1} (image_id {self.image_ids[row]!r}), column {task.columns[column]!r}: "
+                    f"{self.origin}, row {row + 1} (image_id {str(self.image_ids[row])!r}), column {task.columns[column]!r}: "
                     f"found {values[row, column]}, allowed are 1, 0 or empty"
                 )
         if SITE in self.values:
@@ -205,7 +205,7 @@ class Truth:
             if not whole.all():
                 row = int(np.flatnonzero(~whole)[0])
                 raise TableError(
-                    f"{self.origin}, row {row + 1} (image_id {self.image_ids[row]!r}): the site columns must hold one 1 and "
+                    f"{self.origin}, row {row + 1} (image_id {str(self.image_ids[row])!r}): the site columns must hold one 1 and "
                     f"otherwise 0, or all be empty"
                 )
         if self.groups is not None and len(self.groups) != n:
@@ -303,7 +303,7 @@ def check_matching(predictions: Predictions, truth: Truth) -> Predictions:
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise TableError(
-            f"{predictions.origin} has no row for image_id {truth.image_ids[row]!r} of {truth.origin}, row {row + 1} "
+            f"{predictions.origin} has no row for image_id {str(truth.image_ids[row])!r} of {truth.origin}, row {row + 1} "
             f"({int(missing.sum())} of {len(truth)} are missing)"
         )
     if len(predictions) != len(truth):

@@ -1,7 +1,9 @@
 """The results of an evaluation as types: what `report.json` holds under `systems`, `comparisons`, `predilection` and `folds`.
 
 A number that is not defined is None (null in JSON), never NaN. Intervals are 95 % percentile intervals of a bootstrap over
-groups; `..._n_resamples_defined` says in how many resamples the number was defined.
+groups, for `map_class` and `map_class_fold_mean` moved so that the mean of the resamples lies at the estimate (see
+`intervals.percentile_interval`); `..._n_resamples_defined` says in how many resamples the number was defined. Below 10 groups
+with a positive (for a headline number: with any) there is no interval and no p.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ class Comparison(_Result):
         low: Lower end of the 95 % interval.
         high: Upper end of it.
         n_resamples_defined: In how many of the interval's resamples both sides were defined.
-        p: Two-sided, min(1, 2 (1 + min(#d<=0, #d>=0)) / (B + 1)); None below 10 positive groups.
+        p: Two-sided, min(1, 2 (1 + min(#d<=0, #d>=0)) / (B + 1)); None below 10 positive groups and for machine-made lesions.
         p_holm: `p` corrected by Holm over the eligible lesions of this pair; None for headline metrics.
         fold_mean_difference: The same difference in the mean over folds, for `map_class` only. Where its sign differs from
             that of `difference`, no winner is claimed.
