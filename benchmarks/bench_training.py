@@ -41,7 +41,9 @@ def files(tmp_path_factory):
     rng = np.random.default_rng(0)
     paths = []
     for k in range(PHOTOGRAPHS):
-        coarse = Image.fromarray(rng.integers(60, 220, size=(64, 86, 3), dtype=np.uint8)).resize((683, 512), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(rng.integers(60, 220, size=(64, 86, 3), dtype=np.uint8)).resize(
+            (683, 512), Image.Resampling.BICUBIC
+        )
         pixels = np.asarray(coarse).astype(np.int16) + rng.integers(-8, 9, size=(512, 683, 3))
         target = io.BytesIO()
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(target, "JPEG", quality=90)
@@ -102,7 +104,9 @@ def test_plain_loop(benchmark, files, labels):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
     workers = default_workers(device)
-    batches = repeated(DataLoader(Plain(files, labels), batch_size=BATCH, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda"))
+    batches = repeated(
+        DataLoader(Plain(files, labels), batch_size=BATCH, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda")
+    )
 
     def step():
         images, lesions, sites = (item.to(device) for item in next(batches))
@@ -135,7 +139,11 @@ def our_step(labels, parts):
 def test_from_the_packed_atlas(benchmark, files, labels, tmp_path):
     pack_images([path.stem for path in files], files, tmp_path / "images.arrow")
     recipe = Recipe(name="benchmark")
-    photos = TrainingPhotos(PackedImages(tmp_path / "images.arrow"), build_network(LABELS, Recipe(name="n", backbone="test_resnet", weights="none"), 1).preprocessing, 1)
+    photos = TrainingPhotos(
+        PackedImages(tmp_path / "images.arrow"),
+        build_network(LABELS, Recipe(name="n", backbone="test_resnet", weights="none"), 1).preprocessing,
+        1,
+    )
     fabric = make_fabric("auto")
     order = BatchOrder(np.arange(len(files)), recipe.batch_size, 1, range(1000))
     parts = iter(training_loader(photos, order, default_workers(fabric.device), pin=fabric.device.type == "cuda"))

@@ -21,7 +21,9 @@ from predilect.recipe import Preprocessing, Recipe
 settings.register_profile("predilect", deadline=None)
 settings.load_profile("predilect")
 
-SMALL_TAXONOMY = 'schema_version = 1\nname = "small"\ndrop_below = 1\n[lesion]\nunknown_terms = "keep"\n[site]\nunknown_terms = "keep"\n'
+SMALL_TAXONOMY = (
+    'schema_version = 1\nname = "small"\ndrop_below = 1\n[lesion]\nunknown_terms = "keep"\n[site]\nunknown_terms = "keep"\n'
+)
 LESIONS = {"macule": (210, 60, 60), "crust": (60, 200, 60), "scale": (60, 60, 210)}
 SITES = {"arm": 0.55, "face": 1.0}
 

@@ -148,7 +148,9 @@ def test_a_refit_becomes_a_bundle_that_predicts(finished, tmp_path, small_atlas,
 
 def test_training_on_everything_keeps_a_slice_aside(tmp_path, small_atlas, small_splits, small_recipe, fabric):
     chosen = system("resnet", small_recipe)
-    run = start_run(tmp_path / "run", small_atlas, small_splits, [chosen], seeds=[1], folds=[], fabric=fabric, command="", resume=False)
+    run = start_run(
+        tmp_path / "run", small_atlas, small_splits, [chosen], seeds=[1], folds=[], fabric=fabric, command="", resume=False
+    )
     trained = train_whole(run, small_atlas, small_splits, chosen, fabric=fabric)
     assert trained.network.labels.names == ("lesion",)
     assert 0 < trained.provenance["n_images"] < len(small_atlas)

@@ -25,7 +25,9 @@ def test_the_block_itself_works():
     assert "torch was imported" in without_torch("import predilect.vision.network").stderr
 
 
-@pytest.mark.parametrize("module", ["labels.taxonomy", "atlas.build", "atlas.synthetic", "evaluation.evaluate", "report.report", "run", "recipe"])
+@pytest.mark.parametrize(
+    "module", ["labels.taxonomy", "atlas.build", "atlas.synthetic", "evaluation.evaluate", "report.report", "run", "recipe"]
+)
 def test_modules_above_the_line_need_no_torch(module):
     result = without_torch(f"import predilect.{module}")
     assert result.returncode == 0, result.stderr

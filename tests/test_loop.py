@@ -77,7 +77,9 @@ def test_the_site_head_changes_no_batch(small_atlas, small_recipe, monkeypatch, 
     for tasks in (("lesion",), ALL):
         batches = []
         step = loop.train_step
-        monkeypatch.setattr(loop, "train_step", lambda *a, s=step, b=batches, **k: b.append([p[0].clone() for p in a[4]]) or s(*a, **k))
+        monkeypatch.setattr(
+            loop, "train_step", lambda *a, s=step, b=batches, **k: b.append([p[0].clone() for p in a[4]]) or s(*a, **k)
+        )
         train(fabric, small_atlas, small_recipe, tmp_path / "-".join(tasks), tasks=tasks)
         monkeypatch.setattr(loop, "train_step", step)
         seen[tasks] = batches

@@ -86,7 +86,9 @@ def test_weights_that_do_not_fit_are_explained(tmp_path):
     state["conv1.weight"] = torch.zeros(64, 3, 3, 3)
     del state["bn1.bias"]
     save_file(state, tmp_path / "r.safetensors")
-    with pytest.raises(RecipeError, match=r"r\.safetensors do not fit the backbone resnet18: bn1\.bias is missing; conv1\.weight has"):
+    with pytest.raises(
+        RecipeError, match=r"r\.safetensors do not fit the backbone resnet18: bn1\.bias is missing; conv1\.weight has"
+    ):
         build_network(BOTH, recipe("resnet18", weights=str(tmp_path / "r.safetensors")), 1)
     (tmp_path / "x.safetensors").write_bytes(b"nothing of the kind")
     for weights, message in [

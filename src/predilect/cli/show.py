@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ console = Console(soft_wrap=True, highlight=False)
 
 def command_line() -> str:
     """The command as it was typed, for the record."""
-    return " ".join(["predilect", *sys.argv[1:]])
+    return shlex.join(["predilect", *sys.argv[1:]])
 
 
 @contextmanager

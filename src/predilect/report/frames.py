@@ -1,0 +1,94 @@
+"""What a report shows as plain frames, one row per number, for spreadsheets and other programs."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from predilect.evaluation.scores import Evaluation, PredilectionMap
+from predilect.report.tables import headline_table, lesion_systems, site_systems
+
+__all__ = ["TABLE_NAMES", "csv_tables"]
+
+TABLE_NAMES = ("headline", "lesions", "sites", "comparisons", "predilection", "folds", "curves")
+
+
+def csv_tables(evaluation: Evaluation, curves: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
+    """Everything a report shows as plain frames, one row per number, for a spreadsheet or another program.
+
+    Args:
+        evaluation: What was scored.
+        curves: Training curves, handed through.
+
+    Returns:
+        Frames by file stem; those that would be empty are absent.
+    """
+    frames = {
+        "headline": pl.DataFrame(_headline_records(evaluation), infer_schema_length=None),
+        "lesions": pl.DataFrame(
+            [
+                {"system": name, "lesion": lesion, **item.model_dump()}
+                for name, scores in lesion_systems(evaluation).items()
+                for lesion, item in scores.per_class.items()
+            ],
+            infer_schema_length=None,
+        ),
+        "sites": pl.DataFrame(
+            [
+                {"system": name, "site": site, **item.model_dump()}
+                for name, scores in site_systems(evaluation).items()
+                for site, item in scores.per_class.items()
+            ],
+            infer_schema_length=None,
+        ),
+        "comparisons": pl.DataFrame([item.model_dump() for item in evaluation.comparisons], infer_schema_length=None),
+        "predilection": _predilection_frame(evaluation.predilection),
+        "folds": _fold_frame(evaluation),
+        "curves": pl.DataFrame() if curves is None else curves,
+    }
+    return {name: frame for name, frame in frames.items() if frame.height}
+
+
+def _headline_records(evaluation: Evaluation) -> list[dict[str, str | float | int | None]]:
+    records: list[dict[str, str | float | int | None]] = []
+    for row in [*headline_table(evaluation), *headline_table(evaluation, by_seed=True)]:
+        for metric, estimate in row.estimates.items():
+            if estimate.value is not None:
+                bounds = {"low": estimate.low, "high": estimate.high}
+                records.append({"system": row.system, "seed": row.seed, "metric": metric, "value": estimate.value, **bounds})
+    return records
+
+
+def _predilection_frame(found: PredilectionMap | None) -> pl.DataFrame:
+    if found is None:
+        return pl.DataFrame()
+    return pl.DataFrame(
+        [
+            {
+                "lesion": lesion,
+                "site": site,
+                "ratio": found.ratio[i][j],
+                "lift": found.lift[i][j],
+                "n_lesion": found.n_lesion[i],
+                "n_site": found.n_site[j],
+            }
+            for i, lesion in enumerate(found.lesions)
+            for j, site in enumerate(found.sites)
+        ],
+        infer_schema_length=None,
+    )
+
+
+def _fold_frame(evaluation: Evaluation) -> pl.DataFrame:
+    balance = evaluation.folds
+    if balance is None:
+        return pl.DataFrame()
+    counted = [("", "photographs", balance.n_images), ("", "groups", balance.n_groups)]
+    counted += [(item.task, item.name, item.n_positive) for item in balance.classes]
+    return pl.DataFrame(
+        [
+            {"task": task or None, "name": name, "fold": fold, "n": n}
+            for task, name, counts in counted
+            for fold, n in zip(balance.folds, counts, strict=True)
+        ],
+        infer_schema_length=None,
+    )

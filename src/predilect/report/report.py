@@ -1,0 +1,201 @@
+"""The report of a run: `report.json` for programs, `report.html` for people, figures and tables for papers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from predilect.evaluation.scores import Comparison, Evaluation, FoldBalance, PredilectionMap, SystemScores, TruthSummary
+from predilect.files import replacing, write_json, write_text
+from predilect.report import wording
+from predilect.report.curves import check_curves
+from predilect.report.figures import FIGURE_NAMES, Drawing, draw_all
+from predilect.report.frames import TABLE_NAMES, csv_tables
+from predilect.report.style import inline_svg, missing_glyphs
+from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table
+
+__all__ = ["SCHEMA_VERSION", "Report", "ReportDocument", "build_report", "report_schema", "write_report"]
+
+SCHEMA_VERSION = 1
+
+
+class ReportDocument(BaseModel):
+    """What `report.json` holds. A number that is not defined is null.
+
+    Attributes:
+        schema_version: Raised when a field changes its meaning or goes.
+        title: Of the page.
+        provenance: What ran: the command, the recipe, hashes, versions.
+        notes: What a reader must know of these numbers.
+        truth: What was scored.
+        systems: Scores by system.
+        comparisons: Paired differences between systems.
+        predilection: Which lesions are found where; null without both tasks.
+        folds: How classes fall into folds; null without folds.
+        n_resamples: Resamples behind each interval.
+        n_resamples_p: Resamples behind each p.
+        resampling_seed: Seed of both.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, title="Predilect report")
+
+    schema_version: Literal[1] = 1
+    title: str
+    provenance: dict[str, JsonValue]
+    notes: tuple[str, ...]
+    truth: TruthSummary
+    systems: dict[str, SystemScores]
+    comparisons: tuple[Comparison, ...]
+    predilection: PredilectionMap | None
+    folds: FoldBalance | None
+    n_resamples: int = Field(ge=0)
+    n_resamples_p: int = Field(ge=0)
+    resampling_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report before it is written.
+
+    Attributes:
+        document: What goes into `report.json`.
+        evaluation: The same numbers as they came from the evaluation.
+        curves: Training curves, columns as in `curves.CURVES_SCHEMA`, or None.
+    """
+
+    document: ReportDocument
+    evaluation: Evaluation
+    curves: pl.DataFrame | None
+
+
+def build_report(
+    evaluation: Evaluation,
+    *,
+    provenance: Mapping[str, JsonValue],
+    curves: pl.DataFrame | None = None,
+    notes: Sequence[str] = (),
+    title: str = "Predilect report",
+) -> Report:
+    """Put an evaluation and what is known of its making together.
+
+    Args:
+        evaluation: What was scored; at least one system.
+        provenance: Any JSON values. `command`, a string or a list of words, is shown as what to run again.
+        curves: Training curves, columns as in `curves.CURVES_SCHEMA`; None where there was no training.
+        notes: What a reader must know, such as that diagnoses stand in for lesion types; cautions that follow from the
+            numbers are added.
+        title: Of the page.
+
+    Raises:
+        ValueError: If there is no system, the provenance is not JSON or holds a number that is not finite, or the curves do
+            not have their columns.
+    """
+    if not evaluation.systems:
+        raise ValueError("a report needs at least one system")
+    document = ReportDocument(
+        title=title,
+        provenance=dict(provenance),
+        notes=(*notes, *wording.cautions(evaluation), *_font_caution(evaluation)),
+        truth=evaluation.truth,
+        systems=evaluation.systems,
+        comparisons=tuple(evaluation.comparisons),
+        predilection=evaluation.predilection,
+        folds=evaluation.folds,
+        n_resamples=evaluation.n_resamples,
+        n_resamples_p=evaluation.n_resamples_p,
+        resampling_seed=evaluation.resampling_seed,
+    )
+    return Report(document, evaluation, None if curves is None else check_curves(curves))
+
+
+def write_report(report: Report, out: Path) -> Path:
+    """Write `report.json`, `report.html`, `figures/<name>.svg` and `.png`, and `tables/<name>.csv`.
+
+    Each file is replaced as a whole, `report.json` last; figures and tables that an earlier report left there and this one does
+    not have are removed. Nothing else in the folder is touched.
+
+    Args:
+        report: What `build_report` returned.
+        out: The folder; made if need be.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        PredilectError: If the folder cannot be written to.
+    """
+    drawings = draw_all(report.evaluation, report.curves)
+    tables = csv_tables(report.evaluation, report.curves)
+    figures = {name: out / "figures" / name for name in FIGURE_NAMES}
+    for drawing in drawings:
+        write_text(figures[drawing.name].with_suffix(".svg"), drawing.rendering.svg)
+        with replacing(figures[drawing.name].with_suffix(".png")) as temporary:
+            temporary.write_bytes(drawing.rendering.png)
+    for name, frame in tables.items():
+        write_text(out / "tables" / f"{name}.csv", frame.write_csv())
+    drawn = {drawing.name for drawing in drawings}
+    for stale in [path for name, path in figures.items() if name not in drawn]:
+        stale.with_suffix(".svg").unlink(missing_ok=True)
+        stale.with_suffix(".png").unlink(missing_ok=True)
+    for name in set(TABLE_NAMES) - tables.keys():
+        (out / "tables" / f"{name}.csv").unlink(missing_ok=True)
+    page = out / "report.html"
+    write_text(page, _page(report, drawings, sorted(tables)))
+    write_json(out / "report.json", report.document.model_dump(mode="json"))
+    return page
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of `report.json`; a copy is stored in `schemas/report.schema.json`."""
+    schema = ReportDocument.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _font_caution(evaluation: Evaluation) -> list[str]:
+    names = set(evaluation.systems)
+    for system in evaluation.systems.values():
+        names |= (system.lesion.per_class.keys() if system.lesion else set()) | (
+            system.site.per_class.keys() if system.site else set()
+        )
+    missing = missing_glyphs(names)
+    return [f"No font for figures on the machine that made them has {', '.join(missing)}: a box stands there."] if missing else []
+
+
+def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) -> str:
+    environment = Environment(
+        loader=PackageLoader("predilect.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "signed": wording.signed,
+        "interval": lambda item: wording.interval(item.low, item.high),
+        "p_value": wording.p_value,
+        "count": lambda n: f"{n:,}",
+        "breakable": lambda name: Markup("/<wbr>").join(name.split("/")),  # a line may end after a slash
+    }
+    evaluation, provenance = report.evaluation, dict(report.document.provenance)
+    command = provenance.pop("command", None)
+    return environment.get_template("report.html").render(
+        document=report.document,
+        provenance=provenance,
+        command=shlex.join(str(word) for word in command) if isinstance(command, list) else command,
+        seeds=sorted({seed for system in evaluation.systems.values() for seed in system.seeds}, key=lambda seed: (len(seed), seed)),
+        metrics={name: title for titles in wording.HEADLINE_METRICS.values() for name, title in titles.items()},
+        headline=headline_table(evaluation),
+        by_seed=headline_table(evaluation, by_seed=True),
+        verdicts=wording.verdicts(evaluation),
+        lesion_tables=lesion_tables(evaluation),
+        machine=machine_table(evaluation),
+        sites=site_table(evaluation),
+        figures={each.name: (each, inline_svg(each.rendering.svg, each.name, each.label)) for each in drawings},
+        tables=tables,
+        guide=wording.reading_guide(evaluation),
+    )

@@ -1,0 +1,196 @@
+"""Numbers and findings in words: how a report writes an interval, names a winner, and says what its numbers do not cover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from predilect.evaluation.scores import Comparison, Evaluation
+from predilect.labels.tasks import LESION, SITE
+
+__all__ = [
+    "HEADLINE_METRICS",
+    "UNDEFINED",
+    "Estimate",
+    "Verdict",
+    "cautions",
+    "interval",
+    "number",
+    "p_value",
+    "reading_guide",
+    "signed",
+    "verdicts",
+]
+
+UNDEFINED = "—"
+
+HEADLINE_METRICS: Mapping[str, Mapping[str, str]] = {
+    LESION: {"map_class": "mAP-class", "map_image": "mAP-image", "map_class_fold_mean": "mAP-class, fold mean"},
+    SITE: {"top1": "top-1 accuracy", "top3": "top-3 accuracy", "balanced_accuracy": "balanced accuracy"},
+}
+
+_MINUS = "−"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval; None where the number, or the interval, is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What may be said of one headline comparison.
+
+    Attributes:
+        comparison: The comparison judged.
+        winner: The better system, or None where no winner is claimed.
+        sentence: The finding in plain words, with the numbers it rests on.
+    """
+
+    comparison: Comparison
+    winner: str | None
+    sentence: str
+
+
+def number(value: float | None) -> str:
+    """A score with three decimals; a dash where it is undefined."""
+    return UNDEFINED if value is None else f"{value:.3f}".replace("-", _MINUS)
+
+
+def signed(value: float | None) -> str:
+    """A difference with three decimals and its sign; a dash where it is undefined."""
+    return UNDEFINED if value is None else f"{value:+.3f}".replace("-", _MINUS)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval in brackets; nothing where there is none."""
+    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three decimals, ``"< 0.001"`` below that, a dash where there is none."""
+    if p is None:
+        return UNDEFINED
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def verdicts(evaluation: Evaluation) -> list[Verdict]:
+    """Judge each headline comparison by the rules of the evaluation.
+
+    A winner is claimed only where the 95 % interval of the paired difference lies wholly on one side of zero and, for
+    mAP-class, the mean over folds has the sign of the pooled difference. The fold mean is that check on mAP-class and is not
+    judged a second time by itself.
+    """
+    headline = [item for item in evaluation.comparisons if item.class_name is None and item.metric != "map_class_fold_mean"]
+    return [_verdict(item, has_folds=evaluation.folds is not None) for item in headline]
+
+
+def _verdict(item: Comparison, *, has_folds: bool) -> Verdict:
+    a, b = item.system_a, item.system_b
+    metric = HEADLINE_METRICS[item.task][item.metric]
+    if item.difference is None:
+        return Verdict(item, None, f"{a} and {b} cannot be compared in {metric}: it is not defined for both.")
+    if item.low is None or item.high is None:
+        return Verdict(
+            item,
+            None,
+            f"No winner is claimed between {a} and {b} in {metric}: "
+            f"the difference of {signed(item.difference)} has no interval, for too few groups.",
+        )
+    numbers = f"{signed(item.difference)}, 95 % interval {number(item.low)} to {number(item.high)}"
+    if item.p is not None:
+        numbers += ", p " + (p_value(item.p) if item.p < 0.001 else f"= {p_value(item.p)}")
+    side = _sign(item.low)
+    if side != _sign(item.high) or side == 0:
+        return Verdict(item, None, f"No winner is claimed between {a} and {b} in {metric}: the interval includes 0 ({numbers}).")
+    fold_mean = item.fold_mean_difference
+    if _sign(item.difference) != side:
+        # A percentile interval of a skewed bootstrap need not hold the estimate.
+        return Verdict(
+            item,
+            None,
+            f"No winner is claimed between {a} and {b} in {metric}: the difference and its interval disagree in sign ({numbers}).",
+        )
+    if fold_mean is not None and _sign(fold_mean) != side:
+        return Verdict(
+            item,
+            None,
+            f"No winner is claimed between {a} and {b} in {metric}: the pooled scores ({numbers}) and the mean over folds "
+            f"({signed(fold_mean)}) disagree in sign.",
+        )
+    winner, loser = (a, b) if side > 0 else (b, a)
+    checked = f"; the mean over folds agrees in sign ({signed(fold_mean)})" if fold_mean is not None else ""
+    if item.metric == "map_class" and fold_mean is None and not has_folds:
+        checked = "; without folds, the mean over folds could not be checked"
+    return Verdict(item, winner, f"{winner} is better than {loser} in {metric} ({a} − {b}: {numbers}{checked}).")
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+def cautions(evaluation: Evaluation) -> list[str]:
+    """What a reader must know of these particular numbers before any of them."""
+    truth = evaluation.truth
+    found = []
+    if not truth.grouped:
+        found.append(
+            "The truth table names no groups, so each photograph counted as its own group. If several photographs show the same "
+            "person or lesion, the intervals are too narrow, and the scores too high where the folds were drawn that way too."
+        )
+    if truth.machine_made:
+        found.append(
+            f"A model, not a person, made the labels of {_listed(truth.machine_made)}: they stay out of all means and stand in "
+            "a table of their own."
+        )
+    if evaluation.systems and all(len(system.seeds) == 1 for system in evaluation.systems.values()):
+        found.append("Each system was trained with one seed only: how much training itself scatters is not seen here.")
+    return found
+
+
+def reading_guide(evaluation: Evaluation) -> list[str]:
+    """How the numbers were made, and what they do not cover."""
+    guide = [
+        (
+            "Average precision (AP) is that of the pooled, uncalibrated scores of photographs the system was not trained on, where "
+            "folds were given. mAP-class is the mean over lesions that have a known positive, mAP-image the mean over photographs "
+            "that do. Unknown labels are left out; they never count as absent."
+        ),
+        (
+            f"Intervals are 95 % percentile intervals over {evaluation.n_resamples:,} resamples of whole groups (seed "
+            f"{evaluation.resampling_seed}), the same resamples for all systems; for mAP-class and its fold mean moved so that the resamples’ mean lies at "
+            "the estimate, since drawing with replacement raises AP. They cover the sampling of test groups, not "
+            "training: the seeds are shown one by one instead."
+        ),
+        (
+            f"p is two-sided, from {evaluation.n_resamples_p:,} resamples of the paired difference. Holm's correction runs over the "
+            "lesions of a pair that have at least 10 positive groups; the p of headline metrics is not corrected."
+        ),
+        (
+            "A winner is claimed only where the interval of the difference excludes 0 and, for mAP-class, the pooled difference and "
+            "the mean over folds have the same sign. Bold in a table marks the highest number of a row and claims nothing."
+        ),
+    ]
+    names = _names(evaluation)
+    if names["undefined"]:
+        guide.append(f"No AP, since no photograph is known to show it: {_listed(names['undefined'])}.")
+    if names["few"]:
+        guide.append(f"AP without interval and p, for fewer than 10 positive groups: {_listed(names['few'])}.")
+    return guide
+
+
+def _names(evaluation: Evaluation) -> dict[str, list[str]]:
+    lesion = next((system.lesion for system in evaluation.systems.values() if system.lesion is not None), None)
+    per_class = {} if lesion is None else lesion.per_class
+    return {
+        "undefined": [name for name, item in per_class.items() if item.ap is None],
+        "few": [name for name, item in per_class.items() if item.ap is not None and item.ap_low is None],
+    }
+
+
+def _listed(names: list[str] | tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
