@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
 
@@ -20,6 +21,9 @@ from predilect.recipe import Preprocessing, Recipe
 # A loaded machine must not fail a property; what is slow shows in the durations.
 settings.register_profile("predilect", deadline=None)
 settings.load_profile("predilect")
+
+# Batches of a few tiny images: dividing them between threads costs more than it saves, tenfold on a busy machine.
+torch.set_num_threads(1)
 
 SMALL_TAXONOMY = (
     'schema_version = 1\nname = "small"\ndrop_below = 1\n[lesion]\nunknown_terms = "keep"\n[site]\nunknown_terms = "keep"\n'

@@ -88,7 +88,7 @@ def test_the_site_head_changes_no_batch(small_atlas, small_recipe, monkeypatch, 
     assert all(torch.equal(x, y) for one, two in zip(alone, both, strict=True) for x, y in zip(one, two, strict=True))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -101,9 +101,9 @@ def test_a_resumed_training_ends_with_the_same_weights(fabric, small_atlas, smal
 
     def kill(progress):
         if progress.iteration >= after:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(fabric, small_atlas, recipe, tmp_path / "parts", on_progress=kill)
     resumed, again = train(fabric, small_atlas, recipe, tmp_path / "parts")
     assert same(whole, resumed)
@@ -148,7 +148,7 @@ def test_keeping_the_best_returns_the_weights_of_the_lowest_validation_loss(fabr
 
 def test_a_diverging_training_says_so(fabric, small_atlas, small_recipe, tmp_path):
     recipe = small_recipe.model_copy(update={"learning_rate": 1e30, "optimizer": "sgd", "schedule": "constant"})
-    with pytest.raises(RunError, match="no longer finite.*lower learning_rate"):
+    with pytest.raises(RunError, match=r"no longer finite.*lower learning_rate"):
         train(fabric, small_atlas, recipe, tmp_path)
 
 

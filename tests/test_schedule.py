@@ -1,8 +1,7 @@
 import pytest
+import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-import torch
 
 from predilect.recipe import Recipe
 from predilect.training.schedule import RateSchedule

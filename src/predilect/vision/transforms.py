@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from predilect.recipe import Preprocessing
 
-__all__ = ["decode", "normalise", "central_square", "train_crop", "views"]
+__all__ = ["central_square", "decode", "normalise", "train_crop", "views"]
 
 
 def decode(data: bytes | memoryview, shorter_side: int) -> Image.Image:
