@@ -378,10 +378,17 @@ def test_a_group_in_two_folds_is_an_error(truth, systems):
         evaluate(truth, {"x": with_folds(systems["resnet-site"], torn, "t.csv")})
 
 
-def test_the_tuning_slice_is_never_tested(truth, systems):
+def test_the_tuning_slice_is_scored_alone_or_not_at_all(truth, systems):
     folds = systems["resnet-site"].folds - 1
-    with pytest.raises(TableError, match=r"t\.csv: image_id '\d+' lies in fold -1; allowed are 0 and up"):
+    with pytest.raises(TableError, match=r"t\.csv: image_id '\d+' lies in fold -1; allowed are folds from 0, or the tuning slice"):
         evaluate(truth, {"x": with_folds(systems["resnet-site"], folds, "t.csv")})
+    alone = with_folds(systems["resnet-site"], np.full_like(folds, -1), "t.csv")
+    evaluation = evaluate(truth, {"x": alone}, n_resamples=20, n_resamples_p=20)
+    assert evaluation.folds.folds == (-1,)
+    assert (
+        evaluation.systems["x"].site.top1
+        == evaluate(truth, systems, n_resamples=20, n_resamples_p=20).systems["resnet-site"].site.top1
+    )
 
 
 def test_a_missing_photograph_is_an_error(truth, systems):

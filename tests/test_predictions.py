@@ -61,7 +61,7 @@ def test_the_golden_truth_reads(suffix, machine):
     assert table.image_ids.tolist() == ["000655", "img-2", "img-3"]
     assert table.values["lesion"].tolist() == [[1, 0], [0, -1], [0, 1]]
     assert table.values["site"].tolist() == [[1, 0], [-1, -1], [0, 1]]
-    assert table.groups.tolist() == ["patient 1", "patient 1", "patient 2"]
+    assert table.groups.tolist() == ["patient 1", "patient 2", "patient 2"]
     assert table.group_indices().tolist() == [0, 0, 1]
     assert table.labels["lesion"].machine == machine
     assert table.covariates["source"].to_list() == ["clinic", "clinic", "archive"]

@@ -102,7 +102,7 @@ class Bundle:
 
 
 def write_bundle(path: Path, refit: Refit) -> Bundle:
-    """Write a bundle, all of it or nothing.
+    """Write a bundle, all of it or nothing; then the training's checkpoint is of no more use and is removed.
 
     Args:
         path: The folder to make; it must be absent or empty.
@@ -128,4 +128,5 @@ def write_bundle(path: Path, refit: Refit) -> Bundle:
             "licences": licences,
         }
         write_json(folder / "bundle.json", info)
+    refit.state.unlink(missing_ok=True)
     return Bundle.open(path)

@@ -356,7 +356,12 @@ def _read_table(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)
-        # Everything as text first, so that image_id keeps its zeros and each bad cell can be named.
+        # Everything as text first, so that image_id keeps its zeros and each bad cell can be named. The header is read as a row of
+        # its own, since polars would rename a repeated column.
+        header = pl.read_csv(path, infer_schema=False, has_header=False, n_rows=1).row(0)
+        repeated = [name for name in header if header.count(name) > 1]
+        if repeated:
+            raise TableError(f"{path}: column {repeated[0]!r} stands there more than once")
         return pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["it is empty or damaged"])[0]

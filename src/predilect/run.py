@@ -69,7 +69,7 @@ class Run:
             for key in _IDENTITY:
                 if run.info.get(key) != info[key]:
                     raise RunError(
-                        f"{path} was started with other {key.replace('_', ' ')} ({_brief(run.info.get(key))}, now {_brief(info[key])}); "
+                        f"{path} was started with other {key.replace('_', ' ')} ({_difference(run.info.get(key), info[key])}); "
                         f"resume with what it was started with, or choose another folder"
                     )
             return run
@@ -205,12 +205,16 @@ class Run:
             provenance={**self.info, **self.cost()},
             curves=self.curves(),
             notes=self.info["notes"],
-            title=f"{self.info['atlas']}: {', '.join(self.systems)}",
+            title=f"{', '.join(self.systems)} on {self.info['atlas']}",
         )
         write_report(report, self.path / "report")
         return evaluation
 
 
-def _brief(value: object) -> str:
-    text = json.dumps(value) if not isinstance(value, dict) else ", ".join(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _difference(before: Any, now: Any, where: str = "") -> str:
+    """The first place where two JSON values differ, such as ``mtl.recipe.iterations 500, now 600``."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        key = next(key for key in before if before[key] != now[key])
+        return _difference(before[key], now[key], f"{where}.{key}".lstrip("."))
+    texts = [", ".join(value) if isinstance(value, dict) else json.dumps(value) for value in (before, now)]
+    return f"{where} {texts[0]}, now {texts[1]}".lstrip()

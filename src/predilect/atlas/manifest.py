@@ -163,7 +163,7 @@ def _check_columns(cells: pl.DataFrame, origin: str) -> None:
 
 
 def _shape(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum()).removesuffix("s")
+    return "".join(letter for letter in name.lower() if letter.isalnum()).removesuffix("s").replace("licence", "license")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -269,5 +269,6 @@ def _terms(cells: pl.Series, origin: str) -> pl.Series:
 
 
 def _check_contradictions(photos: pl.DataFrame, origin: str) -> None:
-    both = photos.select(pl.col("lesions").list.set_intersection("lesions_unknown").list.len() > 0).to_series()
+    seen, unknown = (pl.col(name).list.eval(pl.element().str.to_lowercase()) for name in ("lesions", "lesions_unknown"))
+    both = photos.select(seen.list.set_intersection(unknown).list.len() > 0).to_series()
     _refuse(photos["lesions_unknown"], both, "a term cannot be seen (in lesions) and not assessed (here) at once", origin)

@@ -74,7 +74,7 @@ def refine_command(atlas: Path, /, *, taxonomy: str) -> None:
 
 
 def split_command(atlas: Path, /, *, folds: int = 5, tuning: float = 0.0, seed: int = 0) -> None:
-    """Split an atlas into folds that no patient, lesion or near-duplicate crosses, balanced in every label.
+    """Split an atlas into folds that no patient, lesion or consultation crosses, balanced in every label.
 
     Example: `predilect split atlases/clinic --folds 5 --tuning 0.1`
 

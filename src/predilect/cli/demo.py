@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from predilect.atlas.build import build_atlas
@@ -19,6 +20,7 @@ __all__ = ["demo_command"]
 
 _SYSTEMS = ("resnet", "resnet-site", "mtl")
 _FOLDS = 3
+_NOTE = "The photographs are drawn by a program: the scores show how things work and say nothing of medicine."
 
 
 def demo_command(*, out: Path = Path("predilect-demo"), images: int = 900, seed: int = 1) -> None:
@@ -39,7 +41,10 @@ def demo_command(*, out: Path = Path("predilect-demo"), images: int = 900, seed:
     with counting("drawing") as tell:
         drawings = draw_atlas(out / "drawings", n_images=images, seed=seed, on_progress=tell)
     with counting("packing") as tell:
-        atlas = build_atlas(SOURCES["imagefolder"](drawings), Taxonomy.preset("drawn"), out / "atlas", on_progress=tell)
+        imported = SOURCES["imagefolder"](drawings)
+        sources = tuple(replace(source, title="Drawn atlas", notes=(_NOTE,)) for source in imported.sources)
+        taxonomy = Taxonomy.preset("drawn")
+        atlas = build_atlas(replace(imported, sources=sources), taxonomy, out / "drawn-atlas", on_progress=tell)
     split_atlas(atlas, folds=_FOLDS)
     recipe = Recipe.open("demo")
     compare(
@@ -50,14 +55,14 @@ def demo_command(*, out: Path = Path("predilect-demo"), images: int = 900, seed:
         folds=range(_FOLDS),
         refit_name="mtl",
     )
-    console.print("The photographs are drawn: the scores show the way, and say nothing of medicine.", markup=False)
+    console.print(_NOTE, markup=False)
 
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo, and refuse a folder that holds anything else."""
     if not out.exists():
         return
-    if not out.is_dir() or {item.name for item in out.iterdir()} - {"drawings", "atlas", "run"}:
+    if not out.is_dir() or {item.name for item in out.iterdir()} - {"drawings", "drawn-atlas", "run"}:
         raise PredilectError(f"{out} holds something else than an earlier demo; choose another folder with --out")
     for item in out.iterdir():
         shutil.rmtree(item)

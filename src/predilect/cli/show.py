@@ -86,7 +86,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     """Print a table: first column to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(name, justify="right" if number else "left", overflow="fold", min_width=0 if number else 24)
     for row in rows:
         table.add_row(*row)
     console.print(table, soft_wrap=False)

@@ -125,11 +125,12 @@ def _common_folds(tables: Sequence[Predictions], groups: NDArray[np.int64]) -> N
             )
     if first is None or folds is None:
         return None
-    if (folds < 0).any():
+    # A table of the tuning slice alone is how a recipe is tried; among tested folds it would make a choice part of the result.
+    if (folds < 0).any() and (folds != -1).any():
         row = int(np.flatnonzero(folds < 0)[0])
         raise TableError(
-            f"{first.origin}: image_id {str(first.image_ids[row])!r} lies in fold {folds[row]}; allowed are 0 and up, since the "
-            f"tuning slice (-1) is never tested"
+            f"{first.origin}: image_id {str(first.image_ids[row])!r} lies in fold {folds[row]}; allowed are folds from 0, or the "
+            f"tuning slice (-1) alone"
         )
     order = np.lexsort((folds, groups))
     torn = np.flatnonzero((np.diff(groups[order]) == 0) & (np.diff(folds[order]) != 0))

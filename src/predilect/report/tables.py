@@ -136,16 +136,22 @@ def headline_table(evaluation: Evaluation, *, by_seed: bool = False) -> list[Hea
 
 
 def terminal_table(evaluation: Evaluation) -> Table:
-    """The headline numbers as a table for the terminal; metrics that no system has are left out."""
+    """The headline numbers for the terminal, a row per metric, so that several systems fit into eighty columns.
+
+    Metrics that no system has are left out.
+    """
     rows = headline_table(evaluation)
-    shown = [metric for metric in _METRICS if any(row.estimates[metric].value is not None for row in rows)]
     table = Table(title="Scores of held-out photographs, with 95 % intervals", title_justify="left")
-    table.add_column("system", no_wrap=True)
-    for metric in shown:
-        table.add_column(_METRICS[metric], justify="right")
+    table.add_column("")
     for row in rows:
-        cells = [row.estimates[metric] for metric in shown]
-        table.add_row(row.system, *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in cells))
+        table.add_column(row.system, justify="right", no_wrap=True)
+    for task, metrics in HEADLINE_METRICS.items():
+        for metric, name in metrics.items():
+            cells = [row.estimates[metric] for row in rows]
+            if any(cell.value is not None for cell in cells):
+                table.add_row(
+                    f"{task} {name}", *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in cells)
+                )
     return table
 
 

@@ -19,7 +19,10 @@ from torch import Tensor
 from predilect.errors import RunError
 from predilect.files import replacing
 
-__all__ = ["Checkpoint", "load_tensors", "read_checkpoint", "write_checkpoint"]
+__all__ = ["STATE_FILE", "Checkpoint", "load_tensors", "optimizer_tensors", "read_checkpoint", "write_checkpoint"]
+
+STATE_FILE = Path("checkpoint", "state.safetensors")
+"""Where a training keeps its checkpoint, within its folder."""
 
 _SCHEMA_VERSION = 1
 

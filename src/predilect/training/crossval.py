@@ -27,6 +27,7 @@ from predilect.labels.tasks import LabelSpace
 from predilect.predictions import Predictions, Truth
 from predilect.recipe import System
 from predilect.run import Run
+from predilect.training.checkpoint import STATE_FILE
 from predilect.training.data import TrainingData
 from predilect.training.devices import describe_device
 from predilect.training.inference import predict
@@ -47,11 +48,13 @@ class Refit:
         system: What was trained.
         network: With its final weights, in evaluation.
         provenance: Where it comes from, for the bundle.
+        state: The last checkpoint, of no use once the bundle is written.
     """
 
     system: System
     network: Network
     provenance: Mapping[str, Any]
+    state: Path
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -258,6 +261,7 @@ def _train_whole(
     stop_at, drops = schedule
     labels = material.truth.labels.restricted_to(system.tasks)
     data = material.training_data(labels, None, share, 0)
+    folder = run.seed_folder(system.name, seed) / name
     network = build_network(labels, system.recipe, seed)
     fitted = fit(
         fabric,
@@ -265,7 +269,7 @@ def _train_whole(
         data,
         system.recipe,
         seed=seed,
-        folder=run.seed_folder(system.name, seed) / name,
+        folder=folder,
         identity=_identity(run.info, system, seed, [name, stop_at, drops]),
         drops=drops,
         stop_at=stop_at,
@@ -274,7 +278,7 @@ def _train_whole(
     told = ("command", "atlas", "atlas_hash", "splits_hash", "sources", "notes", "versions", "machine")
     provenance = {key: run.info[key] for key in told}
     trained = {"seed": seed, "iterations": fitted.chosen_iteration, "rate_drops": fitted.drops, "n_images": len(data.train_rows)}
-    return Refit(system, network, {**provenance, **trained})
+    return Refit(system, network, {**provenance, **trained}, folder / STATE_FILE)
 
 
 def _run_fold(
@@ -316,7 +320,7 @@ def _run_fold(
                 "n_test": len(test_rows),
             },
         )
-        (folder / "checkpoint" / "state.safetensors").unlink(missing_ok=True)
+        (folder / STATE_FILE).unlink(missing_ok=True)
     fabric.barrier()
 
 

@@ -18,7 +18,7 @@ from predilect.errors import RunError
 from predilect.files import write_text
 from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
-from predilect.training.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
+from predilect.training.checkpoint import STATE_FILE, Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
 from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, default_workers, training_loader
 from predilect.training.inference import validation_losses
 from predilect.training.schedule import RateSchedule
@@ -159,7 +159,7 @@ class _Training:
         self.identity = identity
         self.stop_at = min(recipe.iterations, stop_at or recipe.iterations)
         self.log_path = folder / "log.jsonl"
-        self.checkpoint_path = folder / "checkpoint" / "state.safetensors"
+        self.checkpoint_path = folder / STATE_FILE
         self.schedule = RateSchedule(recipe, drops)
         self.bare_optimizer = make_optimizer(network, recipe)
         self.forward, self.optimizer = fabric.setup(network, self.bare_optimizer)
