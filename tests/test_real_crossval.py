@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from predilect.cli import main
 
@@ -20,6 +21,14 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def both_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as left:
         main([str(argument) for argument in arguments])
@@ -31,18 +40,19 @@ def test_milk10k_is_imported_cross_validated_and_reported(tmp_path, capsys):
     assert run("import", "milk10k", SHARED / "data" / "milk10k", "--out", atlas, "--monet") == 0
     assert run("split", atlas, "--folds", "3", "--tuning", "0.2") == 0
     small = [
-        "preprocessing.crop=48",
-        "preprocessing.jitter=[52,80]",
-        "preprocessing.test_side=56",
-        "iterations=40",
-        "validate_every=20",
+        "preprocessing.crop=64",
+        "preprocessing.jitter=[72,96]",
+        "preprocessing.test_side=72",
+        "iterations=80",
+        "warmup=4",
+        "validate_every=40",
     ]
     settings = [part for item in [*small, f"weights={WEIGHTS}"] for part in ("--set", item)]
     command = [
         "crossval",
         atlas,
         "--systems",
-        "resnet,mtl",
+        "mtl",
         "--recipe",
         "quick-resnet18",
         "--out",
@@ -54,8 +64,9 @@ def test_milk10k_is_imported_cross_validated_and_reported(tmp_path, capsys):
     assert run(*command) == 0
     report = json.loads((out / "report" / "report.json").read_text())
     lesion = report["systems"]["mtl"]["lesion"]
-    # Far above the mean prevalence of ten classes, about 0.1: the weights were loaded and the labels are in their places.
-    assert lesion["map_class"] > 0.16
+    # Each photograph shows one of ten diagnoses: a random order would give 0.1 on average. Far above it, the weights were loaded and the
+    # labels are in their places.
+    assert lesion["map_class_low"] > 0.15
     assert lesion["map_class_low"] < lesion["map_class"] < lesion["map_class_high"]
     assert {name for name, scores in lesion["per_class"].items() if scores["machine_made"]} == {
         "erythema",
