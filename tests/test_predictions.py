@@ -62,7 +62,7 @@ def test_the_golden_truth_reads(suffix, machine):
     assert table.values["lesion"].tolist() == [[1, 0], [0, -1], [0, 1]]
     assert table.values["site"].tolist() == [[1, 0], [-1, -1], [0, 1]]
     assert table.groups.tolist() == ["patient 1", "patient 2", "patient 2"]
-    assert table.group_indices().tolist() == [0, 0, 1]
+    assert table.group_indices().tolist() == [0, 1, 1]
     assert table.labels["lesion"].machine == machine
     assert table.covariates["source"].to_list() == ["clinic", "clinic", "archive"]
     assert table.covariates["skin_tone"].to_list() == ["III", "III", None]

@@ -40,7 +40,7 @@ from predilect.recipe import Recipe, system
 from predilect.training.crossval import cross_validate, refit, start_run
 from predilect.training.devices import make_fabric
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 FOLDERS = ("atlas", "run", "bundle")
 
 _SIDE = 40
@@ -53,6 +53,7 @@ _PICTURES = {
     "2023/0004.jpg": ("foot", "sole", ("plaque",)),
     "2023/0005.jpg": ("trunk", "chest", ("papule",)),
     "2023/0006.jpg": ("arm", "upper arm", ("erosion", "scale")),
+    "2023/0007.jpg": ("hand", "back of hand", ()),
 }
 
 
@@ -73,7 +74,7 @@ def _draw(folder: Path) -> None:
     for number, (name, (site, kind, lesions)) in enumerate(_PICTURES.items()):
         drawing = Drawing(
             photo=Photo(image_id=name, file_name=name),
-            sitter=Sitter(tone=2 + number, warmth=0.2, hair=number, hairiness=0.3, curl=0.4, freckled=0.2),
+            sitter=Sitter(tone=2 + number, warmth=0.2, hair=2, hairiness=0.3, curl=0.4, freckled=0.2),
             site=site,
             kind=kind,
             lesions=lesions,
@@ -117,8 +118,8 @@ def _stand_ins() -> Iterator[None]:
     torch.set_num_threads(1)
     clock = itertools.count(0.0, 0.25)
     with (
-        mock.patch("time.perf_counter", lambda: next(clock)),
-        mock.patch("predilect.training.devices._processor", lambda: "a processor"),
+        mock.patch("time.perf_counter", side_effect=clock),
+        mock.patch("predilect.training.devices._processor", return_value="a processor"),
     ):
         yield
 

@@ -34,9 +34,10 @@ MAX_SIDE = 512
 
 ROWS_PER_BATCH = 64
 
+_VERSION_KEY, _SCHEMA_VERSION = "predilect.schema_version", "1"
 _SCHEMA = pa.schema(
     {"image_id": pa.string(), "image": pa.large_binary(), "width": pa.int32(), "height": pa.int32()},
-    metadata={"predilect.schema_version": "1"},
+    metadata={_VERSION_KEY: _SCHEMA_VERSION},
 )
 _WAITING_PER_WORKER = 4
 
@@ -115,7 +116,7 @@ class PackedImages:
         path: An ``images.arrow``.
 
     Raises:
-        AtlasError: If the file is missing, damaged or of another kind.
+        AtlasError: If the file is missing, damaged, of another kind or of another schema version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,6 +132,9 @@ class PackedImages:
         sizes = [batch.num_rows for batch in self._batches]
         if not reader.schema.equals(_SCHEMA) or any(size != ROWS_PER_BATCH for size in sizes[:-1]):
             raise AtlasError(f"{path} is an Arrow file, but not one of packed images")
+        version = (reader.schema.metadata or {}).get(_VERSION_KEY.encode(), b"none").decode()  # not compared by `equals`
+        if version != _SCHEMA_VERSION:
+            raise AtlasError(f"{path}: found schema version {version} in the file's metadata, allowed is {_SCHEMA_VERSION}")
         self._length: int = sum(sizes)
         self._images = [batch.column("image") for batch in self._batches]
 

@@ -133,7 +133,7 @@ def start_run(
         "folds": list(folds),
         "atlas_hash": atlas.content_hash,
         "splits_hash": _splits_hash(splits),
-        "notes": [note for source in atlas.sources for note in source.notes],
+        "notes": list(dict.fromkeys(note for source in atlas.sources for note in source.notes)),
         "sources": [{"name": source.name, "licence": source.licence, "credit": source.credit} for source in atlas.sources],
         "versions": _versions(),
         "machine": describe_device(fabric),
@@ -211,6 +211,7 @@ def refit(
         round(statistics.median(result["drops"][number] for result in finished if len(result["drops"]) > number))
         for number in range(round(statistics.median(counts)))
     ]
+    drops = [drop for drop in drops if drop < stop_at]
     material = _Material.of(atlas, splits)
     return _train_whole(
         run, material, system, name="refit", share=0.0, schedule=(stop_at, drops), fabric=fabric, on_progress=on_progress
