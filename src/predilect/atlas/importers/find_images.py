@@ -58,7 +58,7 @@ def match_images(names: pl.Series, root: Path) -> Matches:
     hits = pl.concat([by_stem.select("i", "file_name"), by_path.select("i", "file_name")]).sort("i", "file_name")
     listed = pl.concat([exact.select("file_name"), hits.select("file_name")]).unique()
     files = pl.concat([exact.with_columns(reason=pl.lit(None, dtype=pl.String)), _settled(hits, root)])
-    missing = f"there is no image of that name under {root}"
+    missing = "there is no image of that name in the folder"  # whose path is nobody else's business
     files = (
         rows.select("i")
         .join(files, on="i", how="left", maintain_order="left")
