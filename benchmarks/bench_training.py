@@ -152,6 +152,16 @@ def test_from_the_packed_atlas(benchmark, files, labels, tmp_path):
     benchmark.extra_info["precision"] = str(fabric.strategy.precision.precision)
 
 
+@pytest.mark.benchmark(group="loading 20 photographs in one process")
+def test_loading_alone(benchmark, files, tmp_path):
+    """Decoding, jittering, cropping and stacking, without a network: what the packed atlas adds to a step at most."""
+    pack_images([path.stem for path in files], files, tmp_path / "images.arrow")
+    photos = TrainingPhotos(PackedImages(tmp_path / "images.arrow"), Recipe(name="benchmark").preprocessing, 1)
+    batches = iter(training_loader(photos, BatchOrder(np.arange(len(files)), BATCH, 1, range(1000)), 0, pin=False))
+    benchmark.pedantic(lambda: next(batches), rounds=20, warmup_rounds=2)
+    benchmark.extra_info["ms_per_image"] = round(benchmark.stats.stats.median / BATCH * 1000, 2)
+
+
 @pytest.mark.benchmark(group="training, ResNet-50 at 224 px, batch 20")
 def test_from_memory(benchmark, labels):
     images = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)

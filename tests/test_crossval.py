@@ -61,6 +61,14 @@ def test_no_group_of_the_test_fold_or_of_the_slice_is_trained_on(small_atlas, sm
         assert sum(map(len, parts)) == len(small_atlas)
 
 
+def test_a_slice_without_any_known_label_is_refused(small_atlas, small_splits):
+    material = crossval._Material.of(small_atlas, small_splits)
+    material.truth.values["site"][:] = -1
+    with pytest.raises(SplitError, match="none has a known label of site"):
+        material.training_data(small_atlas.labels.restricted_to(["site"]), 0, 0.2, 1)
+    assert len(material.training_data(small_atlas.labels, 0, 0.2, 1).validation_rows)
+
+
 def test_the_same_seed_predicts_the_same_bytes(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
     run_all(tmp_path / "again", small_atlas, small_splits, small_recipe, fabric, names=("mtl",))
     first, again = (path / "mtl" / "seed-1" / "predictions.parquet" for path in (finished.path, tmp_path / "again"))

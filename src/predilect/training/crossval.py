@@ -75,12 +75,22 @@ class _Material:
         return cls(atlas, truth, splits.folds, stacked)
 
     def training_data(self, labels: LabelSpace, held_out: int | None, share: float, seed: int) -> TrainingData:
-        """Rows to learn from and to validate on, without the held-out fold; `seed` decides the slice, the same for all systems."""
+        """Rows to learn from and to validate on, without the held-out fold; `seed` decides the slice, the same for all systems.
+
+        Raises:
+            SplitError: If a part holds no known label of these tasks, so that its loss would be 0 and say nothing.
+        """
         rows = np.flatnonzero(self.folds != held_out) if held_out is not None else np.arange(len(self.folds))
         inside = np.zeros(len(rows), dtype=bool)
         if share > 0:
             assert self.truth.groups is not None
             inside = training_slice(self.stacked[rows], self.truth.groups[rows], fraction=share, seed=seed)
+        for part, what in ((rows[~inside], "to learn from"), (rows[inside], "to watch the training")):
+            if share > 0 and not any((self.truth.values[name][part] >= 0).any() for name in labels.names):
+                raise SplitError(
+                    f"{self.atlas.path}: of the {len(part)} photographs {what} without fold {held_out}, none has a known label of "
+                    f"{' or '.join(labels.names)}; make fewer folds or another validation_share"
+                )
         return TrainingData(
             images=self.atlas.images(),
             labels={name: torch.from_numpy(self.truth.values[name].copy()) for name in labels.names},
