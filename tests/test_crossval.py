@@ -2,11 +2,17 @@ import json
 import shutil
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from conftest import SMALL_TAXONOMY, small_folder
+from predilect.atlas.build import build_atlas
+from predilect.atlas.importers import SOURCES
+from predilect.atlas.splits import make_splits
 from predilect.bundle import Bundle, write_bundle
 from predilect.errors import BundleError, LabelError, PredilectError, RunError, SplitError
+from predilect.labels.taxonomy import Taxonomy
 from predilect.predictions import Predictions
 from predilect.recipe import system
 from predilect.run import Run
@@ -130,9 +136,18 @@ def test_unknown_folds_and_missing_tasks_are_named(tmp_path, small_atlas, small_
     mtl = system("mtl", small_recipe)
     with pytest.raises(SplitError, match="has no fold 7: allowed are 0, 1, 2"):
         start_run(tmp_path / "a", small_atlas, small_splits, [mtl], seeds=[1], folds=[7], fabric=fabric, command="", resume=False)
-    lesions_only = small_atlas.labels.restricted_to(["lesion"])
+    atlas, splits = atlas_without_sites(tmp_path)
     with pytest.raises(LabelError, match="no task 'site'"):
-        lesions_only.restricted_to(mtl.tasks)
+        run_all(tmp_path / "b", atlas, splits, small_recipe, fabric, names=("resnet", "mtl"))
+    assert not (tmp_path / "b").exists()
+
+
+def atlas_without_sites(root):
+    (root / "photographs").mkdir()
+    folder = small_folder(root / "photographs", n=6)
+    pl.read_csv(folder / "metadata.csv").drop("site").write_csv(folder / "metadata.csv")
+    atlas = build_atlas(SOURCES["imagefolder"](folder), Taxonomy.from_toml(SMALL_TAXONOMY, "small"), root / "atlas")
+    return atlas, make_splits(atlas.photos, atlas.labels.columns, folds=3, seed=0, content_hash=atlas.content_hash)
 
 
 def test_a_refit_becomes_a_bundle_that_predicts(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):

@@ -14,6 +14,7 @@ from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.intervals import bootstrap_p, holm, percentile_interval, resample_groups
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.predictions import Predictions, Truth
+from predilect.report.wording import verdicts
 
 LESIONS = ("macule", "papule", "erosion/ulcer/atrophy", "scar", "erythema")
 SITES = ("arm", "face", "scalp", "trunk")
@@ -305,14 +306,24 @@ def test_without_groups_each_photograph_is_its_own(truth, systems):
 
 
 def test_without_folds_there_is_no_fold_mean(truth):
-    result = evaluate(
-        truth, {"resnet": made_system(truth, 1, folds=False), "mtl": made_system(truth, 1, noise=1)}, n_resamples=5, n_resamples_p=5
-    )
-    lesion = result.systems["resnet"].lesion
-    assert (lesion.map_class_fold_mean, lesion.map_class_fold_mean_low) == (None, None)
-    assert lesion.map_class_fold_mean_n_resamples_defined == 0
-    assert result.systems["mtl"].lesion.map_class_fold_mean is not None
+    tables = {"resnet": made_system(truth, 1, folds=False), "mtl": made_system(truth, 1, noise=1, folds=False)}
+    result = evaluate(truth, tables, n_resamples=5, n_resamples_p=5)
+    assert result.folds is None
+    for system in result.systems.values():
+        assert (system.lesion.map_class_fold_mean, system.lesion.map_class_fold_mean_low) == (None, None)
+        assert system.lesion.map_class_fold_mean_n_resamples_defined == 0
     assert next(row for row in result.comparisons if row.metric == "map_class").fold_mean_difference is None
+
+
+def test_folds_that_one_table_names_hold_for_all(truth):
+    named = {"resnet": made_system(truth, 0.5), "mtl": made_system(truth, 3, noise=1)}
+    bare = made_system(truth, 0.5, folds=False)
+    shuffled = bare.take(np.random.default_rng(1).permutation(len(bare)))
+    both = evaluate(truth, named, n_resamples=30, n_resamples_p=30)
+    assert evaluate(truth, named | {"resnet": shuffled}, n_resamples=30, n_resamples_p=30) == both
+    row = next(row for row in both.comparisons if row.metric == "map_class")
+    assert row.fold_mean_difference is not None
+    assert "the mean over folds agrees in sign" in verdicts(both)[0].sentence
 
 
 def test_progress_is_told_to_the_end(truth, systems):

@@ -333,10 +333,12 @@ def test_the_splits_read_and_belong_to_the_atlas():
 def test_the_run_opens():
     run, atlas = Run.open(GOLDEN / "run"), Atlas.open(GOLDEN / "atlas")
     assert list(run.info) == [
-        "command", "atlas", "systems", "seeds", "folds", "atlas_hash", "splits_hash", "notes", "sources", "versions", "machine",
+        "command", "atlas", "systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash", "notes", "sources",
+        "versions", "machine",
     ]  # fmt: skip
     assert (run.info["command"], run.info["atlas"], run.info["seeds"], run.info["folds"]) == (COMMAND, "atlas", [1], [0, 1])
     assert run.info["systems"] == {"mtl": {"tasks": ["lesion", "site"], "recipe": RECIPE}}
+    assert (run.info["weights"], run.info["precision"]) == ({}, "32-true")
     assert run.info["atlas_hash"] == atlas.content_hash
     rows = json.dumps([list(row) for row in zip(IDS, GROUPS, FOLDS, strict=True)])
     assert run.info["splits_hash"] == hashlib.sha256(rows.encode()).hexdigest()
@@ -348,11 +350,11 @@ def test_the_run_opens():
 
 def test_the_folds_of_the_run_read():
     run = Run.open(GOLDEN / "run")
-    same = {"chosen_iteration": 3, "iterations": 3, "drops": [2, 3], "images_per_second": 8.0, "seconds": 2.25}
+    same = {"chosen_iteration": 3, "iterations": 3, "drops": [2, 3], "images_per_second": 6.0, "seconds": 2.25}
     counts = ({"n_train": 3, "n_validation": 1, "n_test": 3}, {"n_train": 2, "n_validation": 1, "n_test": 4})
     for fold, (count, loss) in enumerate(zip(counts, (0.8003566861152649, 4.115236401557922), strict=True)):
         assert run.fold_result("mtl", 1, fold) == {**same, **count, "validation_loss": loss}
-    assert run.cost() == {"device_hours": 4.5 / 3600, "images_per_second": 8.0}
+    assert run.cost() == {"device_hours": 4.5 / 3600, "images_per_second": 6.0}
     assert run.curves().rows() == [
         ("mtl", 1, 0, 1, 2.4666709899902344, 0.7199990749359131, 0.002),
         ("mtl", 1, 0, 2, 2.8669039607048035, 0.7693192958831787, 0.002),
@@ -369,7 +371,7 @@ def test_the_folds_of_the_run_read():
         "validation_loss": 0.7199990749359131,
         "validation_losses": {"lesion": 0.7199990749359131, "site": 0.0},
         "learning_rate": 0.002,
-        "images_per_second": 8.0,
+        "images_per_second": 6.0,
     }
 
 

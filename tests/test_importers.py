@@ -224,6 +224,21 @@ class TestImagefolder:
         assert all(source.assessed is None for source in imported.sources)
         assert (imported.root, imported.origin) == (tmp_path, str(tmp_path / "metadata.csv"))
 
+    def test_photographs_that_name_no_patient_are_told_of_by_source(self, tmp_path):
+        rows = [
+            {"file_name": "a.jpg", "lesions": "x", "source": "clinic", "patient_id": "1", "lesion_id": ""},
+            {"file_name": "b.jpg", "lesions": "x", "source": "clinic", "patient_id": "", "lesion_id": "7"},
+            {"file_name": "c.jpg", "lesions": "x", "source": "clinic", "patient_id": "", "lesion_id": ""},
+            {"file_name": "d.jpg", "lesions": "x", "source": "archive", "patient_id": "1", "lesion_id": ""},
+        ]
+        archive, clinic = imagefolder.read(write_folder(tmp_path, rows)).sources
+        assert archive.notes == ()
+        (note,) = clinic.notes
+        assert note == (
+            "No patient_id stands on 2 of 3 photographs of 'clinic': each of them counts as its own group unless it shares a "
+            "lesion or a consultation, so intervals may be too narrow and scores too high."
+        )
+
     def test_a_manifest_of_any_name_may_be_given(self, tmp_path):
         root = write_folder(tmp_path, [{"file_name": "a.jpg", "lesions": "papule"}])
         (root / "metadata.csv").rename(root / "mine.csv")

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from predilect.training import data as data_module
 from predilect.training import loop
 from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, training_loader
 from predilect.training.devices import make_fabric
-from predilect.training.inference import predict
+from predilect.training.inference import predict, validation_losses
 from predilect.training.loop import fit
 from predilect.vision.network import build_network
 
@@ -31,8 +32,9 @@ def training_data(atlas, tasks=ALL, n_train=24, n_validation=12):
     )
 
 
-def train(fabric, atlas, recipe, folder, *, tasks=ALL, seed=1, identity="i", **options):
+def train(fabric, atlas, recipe, folder, *, tasks=ALL, seed=1, identity="i", dropout=0.0, **options):
     network = build_network(atlas.labels.restricted_to(tasks), recipe, seed)
+    network.backbone.drop_rate = dropout
     data = options.pop("data", None) or training_data(atlas, tasks)
     fitted = fit(fabric, network, data, recipe, seed=seed, folder=folder, identity=identity, **options)
     return network, fitted
@@ -92,30 +94,67 @@ class KilledError(Exception):
     pass
 
 
+def log_lines(folder):
+    """The log without what depends on the clock."""
+    return [
+        {key: value for key, value in json.loads(line).items() if key != "images_per_second"}
+        for line in (folder / "log.jsonl").read_text().splitlines()
+    ]
+
+
+def check_resumed(once, tmp_path, monkeypatch, **killing):
+    """Train to the end; train until killed, and on from there: there must be no difference."""
+    whole, fitted = once(tmp_path / "whole")
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(KilledError):
+        once(tmp_path / "parts", **killing)
+    resumed, again = once(tmp_path / "parts")
+    assert same(whole, resumed)
+    assert (fitted.chosen_iteration, fitted.drops) == (again.chosen_iteration, again.drops)
+    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "parts")
+    return whole
+
+
+def killed_after(iteration):
+    def kill(progress):
+        if progress.iteration >= iteration:
+            raise KilledError
+
+    return kill
+
+
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "keep": "last", "schedule": "plateau", "plateau_patience": 1}])
 @pytest.mark.parametrize("after", [1, 5, 9])
 def test_a_resumed_training_ends_with_the_same_weights(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, changes, after):
-    recipe = small_recipe.model_copy(update=changes)
-    whole, fitted = train(fabric, small_atlas, recipe, tmp_path / "whole")
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    once = partial(train, fabric, small_atlas, small_recipe.model_copy(update=changes))
+    check_resumed(once, tmp_path, monkeypatch, on_progress=killed_after(after))
 
-    def kill(progress):
-        if progress.iteration >= after:
+
+def test_a_resumed_training_takes_up_accumulated_parts(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    once = partial(train, fabric, small_atlas, small_recipe.model_copy(update={"accumulate": 2}))
+    check_resumed(once, tmp_path, monkeypatch, on_progress=killed_after(5))
+
+
+def test_a_resumed_training_draws_the_same_dropout(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    once = partial(train, fabric, small_atlas, small_recipe, dropout=0.5)
+    whole = check_resumed(once, tmp_path, monkeypatch, on_progress=killed_after(5))
+    without, _ = train(fabric, small_atlas, small_recipe, tmp_path / "without")
+    assert not same(whole, without)
+
+
+def test_a_kill_between_log_and_checkpoint_loses_and_repeats_nothing(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    write, calls = loop.write_checkpoint, []
+
+    def kill_once(path, checkpoint):
+        calls.append(checkpoint.progress["iteration"])
+        if path.is_relative_to(tmp_path / "parts") and checkpoint.progress["iteration"] == 6 and calls.count(6) == 1:
+            assert log_lines(tmp_path / "parts")[-1]["iteration"] == 6
             raise KilledError
+        write(path, checkpoint)
 
-    with pytest.raises(KilledError):
-        train(fabric, small_atlas, recipe, tmp_path / "parts", on_progress=kill)
-    resumed, again = train(fabric, small_atlas, recipe, tmp_path / "parts")
-    assert same(whole, resumed)
-    assert (fitted.chosen_iteration, fitted.drops) == (again.chosen_iteration, again.drops)
-
-    def losses(folder):
-        return [
-            {key: value for key, value in json.loads(line).items() if key != "images_per_second"}
-            for line in (folder / "log.jsonl").read_text().splitlines()
-        ]
-
-    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    monkeypatch.setattr(loop, "write_checkpoint", kill_once)
+    check_resumed(partial(train, fabric, small_atlas, small_recipe), tmp_path, monkeypatch)
+    assert calls.count(6) == 2  # after the kill, iteration 6 is done again
 
 
 def test_a_checkpoint_of_another_training_is_refused(fabric, small_atlas, small_recipe, tmp_path):
@@ -137,13 +176,40 @@ def test_accumulated_parts_are_the_whole_batch_where_statistics_are_frozen(fabri
 
 
 def test_keeping_the_best_returns_the_weights_of_the_lowest_validation_loss(fabric, small_atlas, small_recipe, tmp_path):
-    # A rate far too high from the start makes the first validation the best.
-    recipe = small_recipe.model_copy(update={"learning_rate": 0.5, "schedule": "constant", "iterations": 12, "validate_every": 3})
-    _, fitted = train(fabric, small_atlas, recipe, tmp_path)
+    # A rate that rises far too high makes the first validation the best.
+    changes = {"learning_rate": 0.1, "warmup": 11, "schedule": "constant", "iterations": 12, "validate_every": 3}
+    recipe = small_recipe.model_copy(update=changes)
+    data = training_data(small_atlas)
+    network, fitted = train(fabric, small_atlas, recipe, tmp_path, data=data)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     validations = {line["iteration"]: line["validation_loss"] for line in lines if line["validation_loss"] is not None}
     assert fitted.chosen_iteration == min(validations, key=validations.get)
     assert fitted.validation_loss == min(validations.values())
+    assert fitted.chosen_iteration < recipe.iterations
+    losses = validation_losses(fabric, network, data.images, data.validation_rows, data.labels)
+    assert sum(losses.values()) == pytest.approx(fitted.validation_loss)
+
+
+def test_bf16_computes_the_backbone_and_nothing_else(small_atlas, small_recipe, tmp_path):
+    fabric = make_fabric("bf16")
+    recipe = small_recipe.model_copy(update={"iterations": 3, "validate_every": 1})
+    network = build_network(small_atlas.labels, recipe, 1)
+    computed = set()
+    network.backbone.layer4.register_forward_hook(
+        lambda _module, _inputs, output: computed.add((output.dtype, torch.is_grad_enabled()))
+    )
+    data = training_data(small_atlas)
+    fitted = fit(fabric, network, data, recipe, seed=1, folder=tmp_path, identity="i")
+    scores = predict(fabric, network, data.images, np.arange(len(small_atlas)))
+    assert computed == {(torch.bfloat16, True), (torch.bfloat16, False)}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert np.isfinite(fitted.validation_loss)
+    for task, values in scores.items():
+        assert values.dtype == np.float32, task
+        exact = torch.from_numpy(values)
+        # Averaging and softmax in fp32 of scores that were rounded before would leave far fewer different ones.
+        assert (exact.bfloat16().float() != exact).float().mean() > 0.9, task
+        assert len(np.unique(values)) > len(np.unique(exact.bfloat16().float())), task
 
 
 def test_a_diverging_training_says_so(fabric, small_atlas, small_recipe, tmp_path):

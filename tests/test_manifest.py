@@ -134,6 +134,8 @@ def test_duplicates_are_named_with_their_rows(tmp_path, rows, said):
         ("file_name,sex\na.jpg,f\n", "neither a column 'lesions' nor a column 'site'"),
         ("file_name,Lesion,site\na.jpg,x,arm\n", "column 'Lesion' must be written 'lesions'"),
         ("file_name,lesions,patient-ID\na.jpg,x,1\n", "column 'patient-ID' must be written 'patient_id'"),
+        ("file_name,lesions,patient\na.jpg,x,1\n", "column 'patient' must be written 'patient_id'"),
+        ("file_name,lesions,lesoins_unknown\na.jpg,x,y\n", "column 'lesoins_unknown' must be written 'lesions_unknown'"),
         ("file_name,lesions,lesions\na.jpg,x,y\n", "column 'lesions' is named twice"),
         ("file_name,lesions\n", "the table has no rows"),
         ("file_name,lesions\na.jpg,x,y\n", "cannot be read as CSV"),

@@ -206,8 +206,11 @@ def test_verdicts_name_the_winner_whichever_side_it_stands_on(evaluation):
         "resnet is better than mtl in mAP-class (mtl − resnet: −0.020, 95 % interval −0.030 to −0.010, p = 0.020; "
         "the mean over folds agrees in sign (−0.010))."
     )
-    (unchecked,) = judged(evaluation.model_copy(update={"folds": None}), fold_mean_difference=None)
-    assert "could not be checked" in unchecked.sentence
+    for folds in (None, evaluation.folds):  # no claim goes unmarked, whatever the evaluation holds beside it
+        (unchecked,) = judged(evaluation.model_copy(update={"folds": folds}), fold_mean_difference=None)
+        assert "could not be checked" in unchecked.sentence
+    (other,) = judged(evaluation, metric="map_image", fold_mean_difference=None)
+    assert "folds" not in other.sentence
 
 
 def test_verdicts_judge_headline_metrics_and_not_single_lesions(evaluation):

@@ -25,6 +25,7 @@ from predilect.vision.network import Network, assemble_network
 __all__ = ["Bundle", "write_bundle"]
 
 _SCHEMA_VERSION = 1
+_MODEL = "model.safetensors"
 _KEYS = ("files", "system", "labels", "preprocessing", "recipe", "calibration", "provenance", "licences")
 
 
@@ -67,13 +68,14 @@ class Bundle:
         missing = [key for key in _KEYS if key not in info]
         if missing:
             raise BundleError(f"{path / 'bundle.json'} has no {missing[0]!r}")
-        for name, expected in info["files"].items():
-            if not (path / name).is_file():
-                raise BundleError(f"{path}: {name} is missing")
-            if checksum(path / name) != expected:
-                raise BundleError(f"{path}: {name} is not what was written (its checksum differs); copy the bundle again")
+        if not isinstance(info["files"], dict) or set(info["files"]) != {_MODEL}:
+            raise BundleError(f"{path / 'bundle.json'} must name one file, {_MODEL}, with its checksum")
+        if not (path / _MODEL).is_file():
+            raise BundleError(f"{path}: {_MODEL} is missing")
+        if checksum(path / _MODEL) != info["files"][_MODEL]:
+            raise BundleError(f"{path}: {_MODEL} is not what was written (its checksum differs); copy the bundle again")
         try:
-            return cls(
+            bundle = cls(
                 path=path,
                 system=info["system"],
                 labels=LabelSpace.from_json(info["labels"]),
@@ -84,6 +86,9 @@ class Bundle:
             )
         except (LabelError, RecipeError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path / 'bundle.json'} is damaged: {error}") from error
+        if bundle.preprocessing.mean is None:
+            raise BundleError(f"{path / 'bundle.json'} is damaged: its preprocessing has no mean and std")
+        return bundle
 
     def network(self) -> Network:
         """The network with its weights, in evaluation.
@@ -92,10 +97,10 @@ class Bundle:
             BundleError: If the weights do not fit the recipe.
         """
         network = assemble_network(self.labels, self.recipe)
-        weights = load_tensors(self.path / "model.safetensors")
+        weights = load_tensors(self.path / _MODEL)
         wanted = network.state_dict()
         if weights.keys() != wanted.keys() or any(weights[name].shape != value.shape for name, value in wanted.items()):
-            raise BundleError(f"{self.path}: model.safetensors does not fit the backbone {self.recipe.backbone} and the labels")
+            raise BundleError(f"{self.path}: {_MODEL} does not fit the backbone {self.recipe.backbone} and the labels")
         network.load_state_dict(weights)
         network.preprocessing = self.preprocessing
         return network.eval()
@@ -113,7 +118,7 @@ def write_bundle(path: Path, refit: Refit) -> Bundle:
     """
     network = refit.network
     with replacing_folder(path) as folder:
-        model = folder / "model.safetensors"
+        model = folder / _MODEL
         save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, model)
         licences = sorted({source["licence"] for source in refit.provenance["sources"] if source["licence"]})
         info = {
@@ -122,7 +127,7 @@ def write_bundle(path: Path, refit: Refit) -> Bundle:
             "system": refit.system.name,
             "labels": network.labels.to_json(),
             "preprocessing": network.preprocessing.model_dump(mode="json"),
-            "recipe": refit.system.recipe.model_dump(mode="json"),
+            "recipe": refit.system.recipe.record(),
             "calibration": None,
             "provenance": refit.provenance,
             "licences": licences,

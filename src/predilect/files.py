@@ -52,6 +52,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path`; when the block ends well it takes the place of `path`, else it is removed.
 
+    No folder with something in it can be replaced in one step, so the old one is first renamed. A kill between the two renames
+    leaves no `path`, but beside it the old folder whole as ``.<name>-<random>-old`` and the new one whole as ``.<name>-<random>``;
+    a later kill leaves the new folder in place and remains of the old one. An error between them puts the old folder back.
+
     Args:
         path: The folder to make.
         replace: Whether an existing folder may be replaced; otherwise only an absent or empty one.
@@ -64,24 +68,34 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not (path.is_dir() and (replace or not any(path.iterdir()))):
         raise PredilectError(f"{path} already exists; choose another folder or remove it")
+    target = path.resolve()  # a link stays, and what it leads to is replaced
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         temporary.chmod(0o777 & ~_umask())
         yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            path.replace(old)
-            temporary.replace(path)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
+        _put(temporary, target)
     except OSError as error:
         raise PredilectError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(new: Path, path: Path) -> None:
+    """Rename a folder to `path`, and remove the one that stood there."""
+    if not path.exists():
+        new.replace(path)
+        return
+    old = new.with_name(f"{new.name}-old")
+    path.replace(old)
+    try:
+        new.replace(path)
+    finally:
+        if not path.exists():
+            old.replace(path)
+    shutil.rmtree(old)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,8 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from predilect.errors import LabelError, TableError
-from predilect.files import replacing
 from predilect.labels.tasks import LESION, SITE, LabelSpace
+from predilect.tables import number_column, read_table, string_column, whole_number_column, write_table
 
 __all__ = ["COVARIATES", "SITE_SUM_TOLERANCE", "Predictions", "Truth", "check_matching"]
 
@@ -90,15 +90,15 @@ class Predictions:
         Raises:
             TableError: If the file cannot be read or breaks the contract.
         """
-        frame = _read_table(path)
+        frame = read_table(path, TableError)
         labels = _label_space(frame, path)
         scores = {task.name: _scores(frame, task.columns, path) for task in labels.tasks}
         return cls(
-            image_ids=_ids(frame, path),
+            image_ids=string_column(frame, "image_id", path, TableError),
             labels=labels,
             scores=scores,
-            folds=_integers(frame, "fold", path),
-            seeds=_integers(frame, "seed", path),
+            folds=_optional(frame, "fold", path),
+            seeds=_optional(frame, "seed", path),
             origin=str(path),
         )
 
@@ -116,7 +116,7 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet or CSV, by the ending of the path, atomically."""
-        _write_table(self.to_frame(), path, machine=())
+        write_table(self.to_frame(), path, TableError)
 
     def by_seed(self) -> dict[int, Predictions]:
         """One table per training seed, seeds ascending; a table without seeds comes back whole, under 0."""
@@ -228,7 +228,7 @@ class Truth:
         Raises:
             TableError: If the file cannot be read or breaks the contract.
         """
-        frame = _read_table(path)
+        frame = read_table(path, TableError)
         declared = list(machine)
         if path.suffix == ".parquet":
             stored = pl.read_parquet_metadata(path).get(_MACHINE_KEY, "")
@@ -236,9 +236,9 @@ class Truth:
         labels = _label_space(frame, path, declared)
         groups = None
         if "group" in frame.columns:
-            groups = _strings(frame, "group", path)
+            groups = string_column(frame, "group", path, TableError)
         return cls(
-            image_ids=_ids(frame, path),
+            image_ids=string_column(frame, "image_id", path, TableError),
             labels=labels,
             values={task.name: _labels(frame, task.columns, path) for task in labels.tasks},
             groups=groups,
@@ -262,7 +262,7 @@ class Truth:
     def write(self, path: Path) -> None:
         """Write the table as Parquet or CSV, by the ending of the path, atomically."""
         machine = [f"{task.name}/{name}" for task in self.labels.tasks for name in task.classes if name in task.machine]
-        _write_table(self.to_frame(), path, machine)
+        write_table(self.to_frame(), path, TableError, {_MACHINE_KEY: "\n".join(machine)} if machine else None)
 
     def take(self, rows: NDArray[np.int64]) -> Truth:
         """The given rows, in the given order."""
@@ -348,37 +348,6 @@ def _require_unique(ids: NDArray[np.str_], seeds: NDArray[np.int64] | None, orig
         raise TableError(f"{origin}: image_id {first['id']!r}{of_seed} stands in more than one row")
 
 
-def _read_table(path: Path) -> pl.DataFrame:
-    if path.suffix not in {".parquet", ".csv"}:
-        raise TableError(f"{path}: a table is a .parquet or a .csv file")
-    if not path.is_file():
-        raise TableError(f"{path}: there is no such file")
-    try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        # Everything as text first, so that image_id keeps its zeros and each bad cell can be named. The header is read as a row of
-        # its own, since polars would rename a repeated column.
-        header = pl.read_csv(path, infer_schema=False, has_header=False, n_rows=1).row(0)
-        repeated = [name for name in header if header.count(name) > 1]
-        if repeated:
-            raise TableError(f"{path}: column {repeated[0]!r} stands there more than once")
-        return pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or ["it is empty or damaged"])[0]
-        raise TableError(f"{path}: the table cannot be read: {reason}") from error
-
-
-def _write_table(frame: pl.DataFrame, path: Path, machine: Sequence[str]) -> None:
-    if path.suffix == ".csv":
-        with replacing(path) as temporary:
-            frame.write_csv(temporary)
-    elif path.suffix == ".parquet":
-        with replacing(path) as temporary:
-            frame.write_parquet(temporary, metadata={_MACHINE_KEY: "\n".join(machine)} if machine else None)
-    else:
-        raise TableError(f"{path}: a table is a .parquet or a .csv file")
-
-
 def _label_space(frame: pl.DataFrame, path: Path, machine: Sequence[str] = ()) -> LabelSpace:
     columns = [name for name in frame.columns if "/" in name]
     if not columns:
@@ -389,45 +358,18 @@ def _label_space(frame: pl.DataFrame, path: Path, machine: Sequence[str] = ()) -
         raise TableError(f"{path}: {error}") from error
 
 
-def _strings(frame: pl.DataFrame, column: str, path: Path) -> NDArray[np.str_]:
-    if column not in frame.columns:
-        raise TableError(f"{path}: there is no column {column!r}")
-    series = frame[column]
-    if series.dtype != pl.String:
-        raise TableError(f"{path}: column {column!r} holds {series.dtype}, it must hold strings (so that '000655' stays)")
-    empty = series.is_null() | (series == "")
-    if empty.any():
-        raise TableError(f"{path}, row {int(empty.arg_true()[0]) + 1}: {column} is empty")
-    return np.array(series.to_list(), dtype=np.str_)
-
-
-def _ids(frame: pl.DataFrame, path: Path) -> NDArray[np.str_]:
-    return _strings(frame, "image_id", path)
-
-
-def _numbers(frame: pl.DataFrame, column: str, dtype: pl.DataType, allowed: str, path: Path) -> pl.Series:
-    series = frame[column]
-    numbers = series.cast(dtype, strict=False)
-    lost = numbers.is_null() & series.is_not_null()
-    if dtype.is_integer():
-        exact = series.cast(pl.Float64, strict=False)
-        numbers = exact.cast(dtype, strict=False)
-        lost = series.is_not_null() & (exact.is_null() | numbers.is_null() | (exact != numbers.cast(pl.Float64)))
-    if lost.any():
-        row = int(lost.fill_null(value=True).arg_true()[0])
-        raise TableError(f"{path}, row {row + 1}, column {column!r}: found {series[row]!r}, allowed {allowed}")
-    return numbers
-
-
 def _scores(frame: pl.DataFrame, columns: Sequence[str], path: Path) -> NDArray[np.float32]:
-    parts = [_numbers(frame, name, pl.Float32(), "are probabilities in [0, 1]", path) for name in columns]
+    parts = [
+        number_column(frame, name, pl.Float32(), allowed="are probabilities in [0, 1]", path=path, error=TableError)
+        for name in columns
+    ]
     return np.column_stack([part.fill_null(float("nan")).to_numpy() for part in parts]).astype(np.float32, copy=False)
 
 
 def _labels(frame: pl.DataFrame, columns: Sequence[str], path: Path) -> NDArray[np.int8]:
     parts = []
     for name in columns:
-        numbers = _numbers(frame, name, pl.Int8(), "are 1, 0 or an empty cell", path)
+        numbers = number_column(frame, name, pl.Int8(), allowed="are 1, 0 or an empty cell", path=path, error=TableError)
         bad = (numbers < 0) | (numbers > 1)
         if bad.any():
             row = int(bad.fill_null(value=False).arg_true()[0])
@@ -436,10 +378,5 @@ def _labels(frame: pl.DataFrame, columns: Sequence[str], path: Path) -> NDArray[
     return np.column_stack(parts).astype(np.int8, copy=False)
 
 
-def _integers(frame: pl.DataFrame, column: str, path: Path) -> NDArray[np.int64] | None:
-    if column not in frame.columns:
-        return None
-    numbers = _numbers(frame, column, pl.Int64(), "are whole numbers", path)
-    if numbers.null_count():
-        raise TableError(f"{path}, row {int(numbers.is_null().arg_true()[0]) + 1}: {column} is empty")
-    return numbers.to_numpy()
+def _optional(frame: pl.DataFrame, column: str, path: Path) -> NDArray[np.int64] | None:
+    return whole_number_column(frame, column, path, TableError) if column in frame.columns else None

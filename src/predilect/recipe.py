@@ -149,7 +149,10 @@ class Recipe(_Settings):
         if path.suffix == ".toml":
             if not path.is_file():
                 raise RecipeError(f"{path}: there is no such recipe file")
-            text, origin = path.read_text(encoding="utf-8"), str(path)
+            try:
+                text, origin = path.read_text(encoding="utf-8"), str(path)
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecipeError(f"{path} cannot be read: {error}") from error
         else:
             shipped = shipped_recipes()
             if name_or_path not in shipped:
@@ -176,6 +179,16 @@ class Recipe(_Settings):
             return cls.model_validate_json(json.dumps(values, default=str))
         except ValidationError as error:
             raise RecipeError(f"{origin}: {_explain(error, cls)}") from error
+
+    def record(self) -> dict[str, Any]:
+        """The recipe as plain JSON values for a run or a bundle: a weights file by its name, for its path is the machine's own."""
+        values = self.model_dump(mode="json")
+        return {**values, "weights": Path(self.weights).name}
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The local file of starting weights, if they come from one."""
+        return None if self.weights in {"pretrained", "none"} else Path(self.weights)
 
 
 @dataclass(frozen=True, slots=True)

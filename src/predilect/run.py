@@ -24,7 +24,7 @@ import polars as pl
 from predilect.errors import RunError
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.scores import Evaluation
-from predilect.files import read_json, write_json
+from predilect.files import read_json, replacing_folder, write_json
 from predilect.predictions import Predictions, Truth
 from predilect.report.report import build_report, write_report
 
@@ -33,7 +33,7 @@ __all__ = ["Run"]
 SCHEMA_VERSION = 1
 
 # What must be the same for a run to be resumed; anything else (command line, versions, device) may differ.
-_IDENTITY = ("systems", "seeds", "folds", "atlas_hash", "splits_hash")
+_IDENTITY = ("systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,10 @@ class Run:
             return run
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(f"{path} already exists and is no run; choose another folder")
-        if truth is not None:
-            truth.write(path / "truth.parquet")
-        write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, **info})
+        with replacing_folder(path) as folder:
+            if truth is not None:
+                truth.write(folder / "truth.parquet")
+            write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, **info})
         return cls(path, info)
 
     @classmethod
@@ -186,7 +187,7 @@ class Run:
             if (result := self.fold_result(system, seed, fold)) is not None
         ]
         return {
-            "device_hours": sum(result["seconds"] for result in results) / 3600,
+            "device_hours": round(sum(result["seconds"] for result in results) / 3600, 6),
             "images_per_second": float(np.mean([result["images_per_second"] for result in results])) if results else 0.0,
         }
 

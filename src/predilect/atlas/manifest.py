@@ -6,6 +6,7 @@ counted from 1, the header not counted. Blanks around a cell are not part of it,
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = ["MAX_AGE", "parse_photos", "read_manifest", "read_text_table", "write
 MAX_AGE = 120
 """Years; an age beyond it is a slip of the pen, such as a year of birth."""
 
+_NEAR = 0.78  # likeness from which a column is taken for a misspelt one of ours
 _TERMS = ("lesions", "lesions_unknown", "site")
 _STRINGS = tuple(name for name, dtype in PHOTO_SCHEMA.items() if dtype == pl.String)
 _NOTHING_SEEN = "none"
@@ -151,9 +153,14 @@ def _check_columns(cells: pl.DataFrame, origin: str) -> None:
     known = PHOTO_SCHEMA.names()
     by_shape = {_shape(name): name for name in known if name not in cells.columns}
     for name in cells.columns:
-        # "Lesions" or "patient-id" would be carried along unread, and the labels or the groups in it lost without a word.
-        if name not in known and _shape(name) in by_shape:
-            raise AtlasError(f"{origin}: column {name!r} must be written {by_shape[_shape(name)]!r}")
+        # "Lesions", "lesoins" or "patient" would be carried along unread, and the labels or the groups in it lost without a word.
+        if name in known:
+            continue
+        near = difflib.get_close_matches(_shape(name), by_shape, n=1, cutoff=_NEAR)
+        if near:
+            raise AtlasError(
+                f"{origin}: column {name!r} must be written {by_shape[near[0]]!r}, or named so that it cannot be taken for it"
+            )
     if "file_name" not in cells.columns:
         raise AtlasError(f"{origin}: there is no column 'file_name' among {_listed(cells.columns)}")
     if not {"lesions", "site"} & set(cells.columns):

@@ -19,6 +19,7 @@ from predilect.atlas.groups import connected_groups, stratified_folds
 from predilect.errors import SplitError, nearest
 from predilect.files import replacing
 from predilect.labels.tasks import split_column
+from predilect.tables import string_column, whole_number_column
 
 __all__ = ["TUNING", "Splits", "balance_table", "make_splits", "training_slice"]
 
@@ -107,10 +108,12 @@ class Splits:
         content_hash, seed = metadata.get(_HASH_KEY, ""), metadata.get(_SEED_KEY, "")
         if not content_hash or not seed.isdecimal():
             raise SplitError(f"{path}: the file's metadata must hold {_HASH_KEY!r} and {_SEED_KEY!r}, a whole number")
+        if "fold" in frame.columns and not frame["fold"].dtype.is_integer():
+            raise SplitError(f"{path}: column 'fold' holds {frame['fold'].dtype}, it must hold whole numbers")
         return cls(
-            image_ids=_strings(frame, "image_id", path),
-            groups=_strings(frame, "group", path),
-            folds=_fold_numbers(frame, path),
+            image_ids=string_column(frame, "image_id", path, SplitError),
+            groups=string_column(frame, "group", path, SplitError),
+            folds=whole_number_column(frame, "fold", path, SplitError),
             content_hash=content_hash,
             seed=int(seed),
             origin=str(path),
@@ -303,28 +306,3 @@ def _label_table(photos: pl.DataFrame, label_columns: Sequence[str]) -> pl.DataF
         if column not in photos.columns:
             raise ValueError(f"the table has no label column {column!r}: {nearest(column, photos.columns)}")
     return photos.select(pl.col(label_columns).cast(pl.Int8))
-
-
-def _strings(frame: pl.DataFrame, column: str, path: Path) -> NDArray[np.str_]:
-    series = _column(frame, column, path)
-    if series.dtype != pl.String:
-        raise SplitError(f"{path}: column {column!r} holds {series.dtype}, it must hold strings")
-    empty = series.is_null() | (series == "")
-    if empty.any():
-        raise SplitError(f"{path}, row {int(empty.arg_true()[0]) + 1}: {column} is empty")
-    return np.array(series.to_list(), dtype=np.str_)
-
-
-def _fold_numbers(frame: pl.DataFrame, path: Path) -> NDArray[np.int64]:
-    series = _column(frame, "fold", path)
-    if not series.dtype.is_integer():
-        raise SplitError(f"{path}: column 'fold' holds {series.dtype}, it must hold whole numbers")
-    if series.null_count():
-        raise SplitError(f"{path}, row {int(series.is_null().arg_true()[0]) + 1}: fold is empty")
-    return series.cast(pl.Int64).to_numpy()
-
-
-def _column(frame: pl.DataFrame, column: str, path: Path) -> pl.Series:
-    if column not in frame.columns:
-        raise SplitError(f"{path}: there is no column {column!r}")
-    return frame[column]

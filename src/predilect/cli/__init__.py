@@ -5,6 +5,7 @@ Commands import what they need when they run, so that help and scoring never wai
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from predilect.cli.data import import_command, refine_command, split_command
 from predilect.cli.demo import demo_command
 from predilect.cli.scores import evaluate_command, predict_command, report_command
+from predilect.cli.show import typed
 from predilect.cli.train import crossval_command, train_command
 from predilect.errors import PredilectError
 
@@ -52,8 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: In place of those the process was started with.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    tokens = sys.argv[1:] if arguments is None else arguments
+    typed.set(tokens)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
-        code = app(arguments)
+        code = app(tokens)
     except CycloptsError as error:
         errors.print("[bold red]usage[/]", end=" ")
         errors.print(f"{error}; see predilect {' '.join(error.command_chain or ())} --help".replace("  ", " "), markup=False)
@@ -61,6 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
     except PredilectError as error:
         errors.print("[bold red]error[/]", end=" ")
         errors.print(str(error), markup=False)
+        sys.exit(1)
+    except OSError as error:  # a path that cannot be asked for, a device that fails
+        errors.print("[bold red]error[/]", end=" ")
+        errors.print(f"{error.filename}: {error.strerror}" if error.filename else str(error), markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print(

@@ -7,18 +7,22 @@ from typing import Annotated, Literal
 
 import numpy as np
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from predilect.atlas.build import build_atlas, replay
-from predilect.atlas.folder import Atlas
+from predilect.atlas.folder import PACKED_COLUMNS, REFINEMENT_FLAG, Atlas
 from predilect.atlas.importers import SOURCES
+from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.splits import Splits, balance_table, make_splits
-from predilect.cli.show import console, counting, print_table
+from predilect.cli.show import Seed, console, counting, print_table
 from predilect.errors import AtlasError, SplitError, nearest
 from predilect.labels.taxonomy import Taxonomy
 
 __all__ = ["SPLITS_FILE", "import_command", "refine_command", "split_atlas", "split_command", "splits_of"]
 
 SPLITS_FILE = "splits.parquet"
+
+_SHORT = {"label": "", "largest_deviation": "worst"}
 
 
 def import_command(
@@ -28,7 +32,7 @@ def import_command(
     *,
     out: Path,
     taxonomy: str | None = None,
-    max_rejected: int = 0,
+    max_rejected: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     images: Literal["close-up", "dermoscopic", "all"] | None = None,
     monet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -73,7 +77,14 @@ def refine_command(atlas: Path, /, *, taxonomy: str) -> None:
     _print_atlas(replay(atlas, Taxonomy.open(taxonomy)))
 
 
-def split_command(atlas: Path, /, *, folds: int = 5, tuning: float = 0.0, seed: int = 0) -> None:
+def split_command(
+    atlas: Path,
+    /,
+    *,
+    folds: Annotated[int, Parameter(validator=Number(gte=2))] = 5,
+    tuning: Annotated[float, Parameter(validator=Number(gte=0, lt=1))] = 0.0,
+    seed: Seed = 0,
+) -> None:
     """Split an atlas into folds that no patient, lesion or consultation crosses, balanced in every label.
 
     Example: `predilect split atlases/clinic --folds 5 --tuning 0.1`
@@ -91,7 +102,11 @@ def split_command(atlas: Path, /, *, folds: int = 5, tuning: float = 0.0, seed: 
         ["—" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value) for value in row]
         for row in table.rows()
     ]
-    print_table("Folds: photographs in which each class is present", [name.replace("_", " ") for name in table.columns], rows)
+    print_table(
+        "Folds: photographs in which each class is present, and the worst deviation from their mean",
+        [_SHORT.get(name, name.removeprefix("fold ")) for name in table.columns],
+        rows,
+    )
     console.print(f"folds     {opened.path / SPLITS_FILE}", markup=False)
 
 
@@ -130,6 +145,10 @@ def _print_atlas(atlas: Atlas) -> None:
     for source in atlas.sources:
         for note in source.notes:
             console.print(f"note      {note}", markup=False)
+    own = {*PHOTO_SCHEMA.names(), *PACKED_COLUMNS, REFINEMENT_FLAG, *atlas.labels.columns}
+    carried = [name for name in atlas.photos.columns if name not in own]
+    if carried:
+        console.print(f"carried   columns of the source that nothing here reads: {', '.join(carried)}", markup=False)
     met = atlas.counts
     console.print(
         f"{met.photos} photographs; {met.rejected} rows rejected, {met.excluded} of another kind left out, "

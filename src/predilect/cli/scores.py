@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from cyclopts import Parameter
 from pydantic import JsonValue
 
 from predilect.cli.show import command_line, console, counting, print_headline, print_table
-from predilect.errors import TableError
+from predilect.errors import RunError, TableError
 from predilect.evaluation.evaluate import evaluate
 from predilect.predictions import Predictions, Truth
 from predilect.report.report import build_report, write_report
@@ -74,6 +75,8 @@ def report_command(run: Path, /) -> None:
         run: The run folder.
     """
     opened = Run.open(run)
+    if not opened.info.get("folds"):
+        raise RunError(f"{run}: this run held out no fold, so that nothing was tested and there is nothing to report")
     with counting("resampling") as tell:
         evaluation = opened.report(on_progress=tell)
     print_headline(evaluation)
@@ -96,7 +99,8 @@ def predict_command(
     Args:
         bundle: The bundle folder.
         images: Photographs.
-        format_: table for people, json, or csv in the form that evaluate reads.
+        format_: table for people, json, or csv in the form that evaluate reads; image_id there is the file's name without its
+            ending, with its folders where names repeat.
     """
     from predilect.bundle import Bundle
     from predilect.training.devices import make_fabric
@@ -105,6 +109,8 @@ def predict_command(
     opened = Bundle.open(bundle)
     network = opened.network()
     fabric = make_fabric(opened.recipe.precision)
+    if not fabric.is_global_zero:  # of several processes one is enough
+        return 0
     results = predict_files(fabric, network, images)
     failed = {path: reason for path, reason in results.items() if isinstance(reason, str)}
     scored = {path: scores for path, scores in results.items() if not isinstance(scores, str)}
@@ -120,8 +126,9 @@ def predict_command(
     elif format_ == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["image_id", *opened.labels.columns])
+        ids = _image_ids(images)
         for path, scores in scored.items():
-            writer.writerow([path.stem, *(f"{value:.6g}" for task in opened.labels.names for value in scores[task])])
+            writer.writerow([ids[path], *(f"{value:.6g}" for task in opened.labels.names for value in scores[task])])
     else:
         rows = []
         for path, scores in scored.items():
@@ -134,3 +141,14 @@ def predict_command(
     for path, reason in failed.items():
         sys.stderr.write(f"error {path}: {reason}\n")
     return 1 if failed else 0
+
+
+def _image_ids(paths: Sequence[Path]) -> dict[Path, str]:
+    """An identifier for each file: as short as the files still differ in it."""
+    shorter_first: tuple[Callable[[Path], str], ...] = (lambda path: path.stem, lambda path: str(path.with_suffix("")))
+    distinct = dict.fromkeys(paths)
+    for name in shorter_first:
+        ids = {path: name(path) for path in distinct}
+        if len(set(ids.values())) == len(ids):
+            return ids
+    return {path: str(path) for path in distinct}

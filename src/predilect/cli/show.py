@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from predilect.evaluation.scores import Evaluation
 from predilect.report.tables import terminal_table
 
-__all__ = ["command_line", "console", "counting", "print_headline", "print_table", "training"]
+__all__ = ["Seed", "command_line", "console", "counting", "print_headline", "print_table", "training", "typed"]
 
-console = Console(soft_wrap=True, highlight=False)
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]  # tables keep it in 64 bits
+
+# Under torchrun every process runs the command, and one of them speaks.
+console = Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+
+_NO_BARS = console.quiet or not console.is_terminal
+
+typed: ContextVar[Sequence[str]] = ContextVar("typed")
+"""The arguments of the command that runs."""
 
 
 def command_line() -> str:
-    """The command as it was typed, for the record."""
-    return shlex.join(["predilect", *sys.argv[1:]])
+    """The command as it was typed, for the record; of absolute paths the last component only, since folders may name people."""
+    return shlex.join(["predilect", *map(_without_folders, typed.get(sys.argv[1:]))])
+
+
+def _without_folders(argument: str) -> str:
+    after_equals = (at + 1 for at, letter in enumerate(argument) if letter == "=")
+    for start in (0, *after_equals):
+        path = Path(argument[start:].strip("\"'"))
+        if path.is_absolute():
+            return argument[:start] + (path.name or path.anchor)
+    return argument
 
 
 @contextmanager
@@ -36,17 +60,20 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         The function to tell: (done, total).
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    if not console.is_terminal:
+        console.print(what, markup=False)
+    with Progress(*columns, console=console, transient=True, disable=_NO_BARS) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager
-def training(trainings: int) -> Iterator[Callable[..., None]]:
+def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]:
     """A live line for the training that runs, and one for the whole.
 
     Args:
-        trainings: How many there will be.
+        trainings: How many there are in all.
+        finished: How many of them were finished before.
 
     Yields:
         The function to tell: (system, seed, fold or None, where it stands).
@@ -59,8 +86,8 @@ def training(trainings: int) -> Iterator[Callable[..., None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        whole = bar.add_task("trainings", total=trainings, figures="")
+    with Progress(*columns, console=console, transient=True, disable=_NO_BARS) as bar:
+        whole = bar.add_task("trainings", total=trainings, completed=finished, figures="")
         lines: dict[str, TaskID] = {}
 
         def tell(system: str, seed: int, fold: int | None, progress: object) -> None:
@@ -71,26 +98,32 @@ def training(trainings: int) -> Iterator[Callable[..., None]]:
             if name not in lines:
                 for line in lines.values():
                     bar.update(line, visible=False)
+                # A training may end before its last iteration: it is over when the next one tells something.
+                bar.update(whole, completed=finished + len(lines))
                 lines[name] = bar.add_task(name, figures="")
+                if not console.is_terminal:  # a log shows no bars, and hours of silence look like a fault
+                    console.print(f"training {finished + len(lines)} of {trainings}: {name}", markup=False)
             held_out = "" if progress.validation_loss is None else f" held out {progress.validation_loss:.3f}"
             figures = (
                 f"loss {progress.loss:.3f}{held_out}  rate {progress.learning_rate:.1e}  {progress.images_per_second:.0f} images/s"
             )
             bar.update(lines[name], completed=progress.iteration, total=progress.iterations, figures=figures)
-            if progress.iteration == progress.iterations:
-                bar.update(whole, completed=len(lines))
 
         yield tell
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: first column to the left, numbers to the right."""
+    """Print a table: first column to the left, numbers to the right; a narrow terminal folds lines, and no cell is lost."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", overflow="fold", min_width=0 if number else 18)
+        table.add_column(
+            name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0, min_width=0 if number else 18
+        )
     for row in rows:
         table.add_row(*row)
-    console.print(table, soft_wrap=False)
+    # Never narrower than its numbers: rich would cut columns off without a sign.
+    least = Measurement.get(console, console.options.update(width=1000), table).minimum
+    console.print(table, width=max(console.width, least), crop=False, soft_wrap=False)
 
 
 def print_headline(evaluation: Evaluation) -> None:

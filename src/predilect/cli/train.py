@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
 from predilect.cli.data import SPLITS_FILE, split_atlas, splits_of
-from predilect.cli.show import command_line, console, counting, print_headline, training
-from predilect.errors import RecipeError, SplitError
+from predilect.cli.show import Seed, command_line, console, counting, print_headline, training
+from predilect.errors import RecipeError, RunError, SplitError
 from predilect.recipe import Recipe, System, system
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["compare", "crossval_command", "train_command"]
 
@@ -27,8 +31,8 @@ def train_command(
     recipe: str,
     out: Path,
     system_name: Annotated[str, Parameter(name="--system")] = "mtl",
-    fold: int | None = None,
-    seed: int = 1,
+    fold: Annotated[int | None, Parameter(validator=Number(gte=-1))] = None,
+    seed: Seed = 1,
     set_: Settings = (),
     resume: Flag = False,
 ) -> None:
@@ -54,17 +58,22 @@ def train_command(
     from predilect.training.devices import make_fabric
 
     chosen = system(system_name, Recipe.open(recipe, set_))
-    if fold is not None:
-        compare(Atlas.open(atlas), [chosen], out, seeds=[seed], folds=[fold], resume=resume)
-        return
     opened = Atlas.open(atlas)
     splits = splits_of(opened)
     fabric = make_fabric(chosen.recipe.precision)
+    if fold is not None:
+        compare(opened, [chosen], out, seeds=[seed], folds=[fold], fabric=fabric, resume=resume)
+        return
     run = start_run(out, opened, splits, [chosen], seeds=[seed], folds=[], fabric=fabric, command=command_line(), resume=resume)
-    with training(1) as tell:
-        trained = train_whole(run, opened, splits, chosen, fabric=fabric, on_progress=tell)
-    bundle = write_bundle(out / "bundle", trained)
-    console.print(f"bundle    {bundle.path}", markup=False)
+    bundle = out / "bundle"
+    finished = _holds(bundle, chosen.name)
+    fabric.barrier()  # no process looks for the bundle once another may have written it
+    if not finished:
+        with training(1) as tell:
+            trained = train_whole(run, opened, splits, chosen, fabric=fabric, on_progress=tell)
+        if fabric.is_global_zero:
+            write_bundle(bundle, trained)
+    console.print(f"bundle    {bundle}", markup=False)
 
 
 def crossval_command(
@@ -74,7 +83,7 @@ def crossval_command(
     systems: str,
     recipe: str,
     out: Path,
-    folds: int | None = None,
+    folds: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     seeds: str = "1",
     set_: Settings = (),
     resume: Flag = False,
@@ -89,15 +98,18 @@ def crossval_command(
 
     Args:
         atlas: The atlas folder; it is split first if it is not yet.
-        systems: Names joined by commas, the baseline first: resnet, resnet-site, mtl, alexnet.
+        systems: Names joined by commas, the baseline first: resnet, resnet-site, mtl, alexnet. All take the same recipe; alexnet replaces
+            its backbone.
         recipe: A shipped recipe's name or a .toml file.
         out: The run folder to make.
         folds: Split the atlas into so many, 5 if not given; an atlas that is already split keeps its folds.
         seeds: Training seeds joined by commas.
         set_: A setting that replaces the recipe's, as key=value; may be given several times.
         resume: Go on with a run that was stopped.
-        refit: A system to train once more on all groups, into the bundle OUT/bundle.
+        refit: A system to train once more on all groups, with the first seed, into the bundle OUT/bundle.
     """
+    from predilect.training.devices import make_fabric
+
     names = [name.strip() for name in systems.split(",")]
     chosen_recipe = Recipe.open(recipe, set_)
     chosen = [system(name, chosen_recipe) for name in names]
@@ -105,15 +117,18 @@ def crossval_command(
         raise RecipeError(f"--systems {systems}: each system is named once")
     if refit is not None and refit not in names:
         raise RecipeError(f"--refit {refit}: allowed are the systems of this run, {systems}")
+    chosen_seeds = _whole_numbers(seeds)
     opened = Atlas.open(atlas)
-    if not (opened.path / SPLITS_FILE).exists():
-        split_atlas(opened, folds=folds or 5)
+    fabric = make_fabric(chosen_recipe.precision)
+    if fabric.is_global_zero and not (opened.path / SPLITS_FILE).exists():
+        split_atlas(opened, folds=5 if folds is None else folds)
+    fabric.barrier()
     splits = splits_of(opened)
     if folds not in (None, splits.k):
         raise SplitError(
             f"--folds {folds}: {opened.path} is split into {splits.k}; leave --folds out, or run predilect split again"
         )
-    compare(opened, chosen, out, seeds=_whole_numbers(seeds), folds=range(splits.k), resume=resume, refit_name=refit)
+    compare(opened, chosen, out, seeds=chosen_seeds, folds=range(splits.k), fabric=fabric, resume=resume, refit_name=refit)
 
 
 def compare(
@@ -123,6 +138,7 @@ def compare(
     *,
     seeds: Sequence[int],
     folds: Sequence[int],
+    fabric: Fabric,
     resume: bool = False,
     refit_name: str | None = None,
 ) -> None:
@@ -134,6 +150,7 @@ def compare(
         out: The run folder.
         seeds: Training seeds.
         folds: The folds to hold out in turn.
+        fabric: The device; of several processes the first alone writes and prints.
         resume: Whether an existing run is gone on with.
         refit_name: A system to train on all groups, or None.
 
@@ -142,28 +159,50 @@ def compare(
     """
     from predilect.bundle import write_bundle
     from predilect.training.crossval import cross_validate, refit, start_run
-    from predilect.training.devices import make_fabric
 
     splits = splits_of(atlas)
-    fabric = make_fabric(systems[0].recipe.precision)
     run = start_run(out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume)
-    trainings = len(systems) * len(seeds) * len(folds) + (refit_name is not None)
-    with training(trainings) as tell:
+    bundle = out / "bundle"
+    refitted = refit_name is not None and _holds(bundle, refit_name)
+    parts = [(item.name, seed, fold) for item in systems for seed in seeds for fold in folds]
+    finished = sum(run.fold_result(*part) is not None for part in parts) + refitted
+    fabric.barrier()  # no process looks for what is finished once another may have finished more
+    with training(len(parts) + (refit_name is not None), finished) as tell:
         cross_validate(run, atlas, splits, systems, fabric=fabric, on_progress=tell)
-        if refit_name is not None and not (out / "bundle").exists():
+        if refit_name is not None and not refitted:
             chosen = next(item for item in systems if item.name == refit_name)
-            write_bundle(out / "bundle", refit(run, atlas, splits, chosen, fabric=fabric, on_progress=tell))
+            trained = refit(run, atlas, splits, chosen, fabric=fabric, on_progress=tell)
+            if fabric.is_global_zero:
+                write_bundle(bundle, trained)
     if fabric.is_global_zero:
         with counting("resampling") as tell_resampling:
             evaluation = run.report(on_progress=tell_resampling)
         print_headline(evaluation)
         console.print(f"report    {out / 'report' / 'report.html'}", markup=False)
         if refit_name is not None:
-            console.print(f"bundle    {out / 'bundle'}", markup=False)
+            console.print(f"bundle    {bundle}", markup=False)
+
+
+def _holds(bundle: Path, system_name: str) -> bool:
+    """Whether a system's bundle is there already.
+
+    Raises:
+        BundleError: If what is there is no bundle, or a damaged one.
+        RunError: If it is another system's.
+    """
+    from predilect.bundle import Bundle
+
+    if not bundle.exists():
+        return False
+    found = Bundle.open(bundle).system
+    if found != system_name:
+        raise RunError(f"{bundle} holds {found}, not {system_name}; move it elsewhere to refit {system_name} in its place")
+    return True
 
 
 def _whole_numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 19]
+    if len(set(numbers)) < len(parts):
         raise RecipeError(f"--seeds {text}: allowed are different whole numbers from 0, joined by commas, such as 1,2,3")
-    return [int(part) for part in parts]
+    return numbers

@@ -36,7 +36,7 @@ def evaluate(
     """Score systems against the truth, with intervals, and compare them in pairs.
 
     Every system and seed is scored on the same resamples of groups. Where the truth names groups, no number depends on the order
-    of rows in any table.
+    of rows in any table. Folds that any table names hold for all of them, so that the mean over folds is defined for each system.
 
     Args:
         truth: What is known of N photographs.
@@ -67,7 +67,7 @@ def evaluate(
     groups = truth.group_indices()
     folds = _common_folds([part for parts in matched.values() for part in parts.values()], groups)
     measures = {
-        (name, task): {s: _measure(part, truth, task, groups) for s, part in parts.items()}
+        (name, task): {s: _measure(part, truth, task, groups, folds) for s, part in parts.items()}
         for name, parts in matched.items()
         for task in next(iter(parts.values())).labels.names
     }
@@ -143,11 +143,13 @@ def _common_folds(tables: Sequence[Predictions], groups: NDArray[np.int64]) -> N
     return folds
 
 
-def _measure(predictions: Predictions, truth: Truth, task: str, groups: NDArray[np.int64]) -> Measures:
+def _measure(
+    predictions: Predictions, truth: Truth, task: str, groups: NDArray[np.int64], folds: NDArray[np.int64] | None
+) -> Measures:
     scores, labels = predictions.scores[task], truth.values[task]
     counted = counted_classes(truth.labels[task])
     if task == LESION:
-        return LesionMeasures.of(scores, labels, groups, counted, predictions.folds)
+        return LesionMeasures.of(scores, labels, groups, counted, folds)
     return SiteMeasures.of(scores, labels, groups, counted)
 
 

@@ -51,7 +51,7 @@ class LesionScores(_Result):
     """The lesion task of one system, averaged over its seeds.
 
     `map_class` is Eq. 9 on the pooled out-of-fold scores, `map_image` Eq. 10; `map_class_fold_mean` averages AP over folds
-    before classes and is None where the predictions have no folds.
+    before classes and is None where no table of the evaluation has folds.
     """
 
     map_class: float | None

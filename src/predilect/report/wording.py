@@ -82,14 +82,14 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
     """Judge each headline comparison by the rules of the evaluation.
 
     A winner is claimed only where the 95 % interval of the paired difference lies wholly on one side of zero and, for
-    mAP-class, the mean over folds has the sign of the pooled difference. The fold mean is that check on mAP-class and is not
-    judged a second time by itself.
+    mAP-class, the mean over folds has the sign of the pooled difference; where no table has folds, the sentence says that this
+    could not be checked. The fold mean is not judged a second time by itself.
     """
     headline = [item for item in evaluation.comparisons if item.class_name is None and item.metric != "map_class_fold_mean"]
-    return [_verdict(item, has_folds=evaluation.folds is not None) for item in headline]
+    return [_verdict(item) for item in headline]
 
 
-def _verdict(item: Comparison, *, has_folds: bool) -> Verdict:
+def _verdict(item: Comparison) -> Verdict:
     a, b = item.system_a, item.system_b
     metric = HEADLINE_METRICS[item.task][item.metric]
     if item.difference is None:
@@ -123,8 +123,10 @@ def _verdict(item: Comparison, *, has_folds: bool) -> Verdict:
             f"({signed(fold_mean)}) disagree in sign.",
         )
     winner, loser = (a, b) if side > 0 else (b, a)
-    checked = f"; the mean over folds agrees in sign ({signed(fold_mean)})" if fold_mean is not None else ""
-    if item.metric == "map_class" and fold_mean is None and not has_folds:
+    checked = ""
+    if fold_mean is not None:
+        checked = f"; the mean over folds agrees in sign ({signed(fold_mean)})"
+    elif item.metric == "map_class":
         checked = "; without folds, the mean over folds could not be checked"
     return Verdict(item, winner, f"{winner} is better than {loser} in {metric} ({a} − {b}: {numbers}{checked}).")
 

@@ -33,7 +33,7 @@ class Checkpoint:
 
     Attributes:
         identity: Hash of all that decides the training; another training refuses the checkpoint.
-        progress: JSON values: iterations done, schedule, running sums.
+        progress: JSON values: iterations done, seconds spent, schedule.
         tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>`` and, where a best one was kept, ``best/...``.
     """
 
@@ -89,16 +89,17 @@ def read_checkpoint(path: Path, identity: str) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
+        found, progress = header.get("identity"), json.loads(header.get("progress", "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is damaged and cannot be resumed from ({error}); remove it to start this training again") from error
     if header.get("schema_version") != str(_SCHEMA_VERSION):
         raise RunError(f"{path} has schema version {header.get('schema_version')}, allowed is {_SCHEMA_VERSION}")
-    if header["identity"] != identity:
+    if found != identity:
         raise RunError(
             f"{path} belongs to a training with another recipe, seed, atlas or folds; resume with what it was started with, "
             f"or choose another folder"
         )
-    return Checkpoint(identity, json.loads(header["progress"]), tensors)
+    return Checkpoint(identity, progress, tensors)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

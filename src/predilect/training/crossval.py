@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 
 from predilect.atlas.folder import Atlas
 from predilect.atlas.splits import Splits, training_slice
-from predilect.errors import RunError, SplitError
-from predilect.files import replacing, write_json
+from predilect.errors import PredilectError, RecipeError, RunError, SplitError
+from predilect.files import checksum, replacing, write_json
 from predilect.labels.tasks import LabelSpace
 from predilect.predictions import Predictions, Truth
-from predilect.recipe import System
+from predilect.recipe import Recipe, System
 from predilect.run import Run
 from predilect.training.checkpoint import STATE_FILE
 from predilect.training.data import TrainingData
@@ -128,17 +128,20 @@ def start_run(
         RunError: If the folder cannot be used.
         SplitError: If the folds belong to another atlas.
         LabelError: If the atlas has no labels for a task of a system.
+        RecipeError: If the network of a recipe cannot be made.
     """
     for fold in folds:
         if not (splits.folds == fold).any():
             raise SplitError(f"{atlas.path} has no fold {fold}: allowed are {', '.join(map(str, np.unique(splits.folds)))}")
     material = _Material.of(atlas, splits)
     for item in systems:
-        material.truth.labels.restricted_to(item.tasks)
+        _try_out(material.truth.labels.restricted_to(item.tasks), item.recipe)
     info = {
         "command": command,
         "atlas": atlas.path.name,
-        "systems": {item.name: {"tasks": item.tasks, "recipe": item.recipe.model_dump(mode="json")} for item in systems},
+        "systems": {item.name: {"tasks": item.tasks, "recipe": item.recipe.record()} for item in systems},
+        "weights": {item.name: checksum(file) for item in systems if (file := item.recipe.weights_file) is not None},
+        "precision": str(fabric.strategy.precision.precision),
         "seeds": list(seeds),
         "folds": list(folds),
         "atlas_hash": atlas.content_hash,
@@ -150,7 +153,18 @@ def start_run(
     }
     info = json.loads(json.dumps(info))  # tuples become lists, as they come back from the file
     tested = np.flatnonzero(np.isin(material.folds, list(folds)))
-    return Run.start(path, info, material.truth.take(tested) if folds else None, resume=resume)
+    truth = material.truth.take(tested) if folds else None
+    # The first process makes the folder; the others go on with it, or stop with its message.
+    refusal = None
+    if fabric.is_global_zero:
+        try:
+            Run.start(path, info, truth, resume=resume)
+        except PredilectError as error:
+            refusal = str(error)
+    refusal = fabric.broadcast(refusal)
+    if refusal is not None:
+        raise RunError(refusal)
+    return Run.open(path)
 
 
 def cross_validate(
@@ -257,6 +271,18 @@ def train_whole(
     )
 
 
+def _try_out(labels: LabelSpace, recipe: Recipe) -> None:
+    """Make a system's network once and show it a blank batch, so that what cannot work fails before anything is written."""
+    network = build_network(labels, recipe, 0).eval()
+    crop = recipe.preprocessing.crop
+    try:
+        with torch.no_grad():
+            network(torch.zeros(2, 3, crop, crop))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecipeError(f"the backbone {recipe.backbone} cannot take crops of {crop} pixels: {reason}") from error
+
+
 def _train_whole(
     run: Run,
     material: _Material,
@@ -302,7 +328,6 @@ def _run_fold(
     fabric: Fabric,
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
-    begun = time.perf_counter()
     folder = run.fold_folder(system.name, seed, fold)
     labels = material.truth.labels.restricted_to(system.tasks)
     data = material.training_data(labels, fold, system.recipe.validation_share, fold + 1)
@@ -310,6 +335,7 @@ def _run_fold(
     identity = _identity(run.info, system, seed, ["fold", fold])
     fitted = fit(fabric, network, data, system.recipe, seed=seed, folder=folder, identity=identity, on_progress=on_progress)
     if fabric.is_global_zero:
+        begun = time.perf_counter()
         test_rows = np.flatnonzero(material.folds == fold)
         predictions = Predictions(
             image_ids=material.truth.image_ids[test_rows],
@@ -325,7 +351,7 @@ def _run_fold(
             folder / "result.json",
             {
                 **asdict(fitted),
-                "seconds": round(time.perf_counter() - begun, 2),
+                "seconds": round(fitted.seconds + time.perf_counter() - begun, 2),
                 "n_train": len(data.train_rows),
                 "n_validation": len(data.validation_rows),
                 "n_test": len(test_rows),
@@ -337,7 +363,16 @@ def _run_fold(
 
 def _identity(info: Mapping[str, Any], system: System, seed: int, part: Sequence[Any]) -> str:
     """Hash of all that decides one training."""
-    decisive = [info["atlas_hash"], info["splits_hash"], system.tasks, system.recipe.model_dump(mode="json"), seed, part]
+    decisive = [
+        info["atlas_hash"],
+        info["splits_hash"],
+        system.tasks,
+        system.recipe.record(),
+        info["weights"],
+        info["precision"],
+        seed,
+        part,
+    ]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

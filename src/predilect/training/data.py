@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -124,7 +125,7 @@ class TestingPhotos(Dataset[tuple[Tensor, int]]):
 
 def default_workers(device: torch.device) -> int:
     """Loader processes worth having: none where loading and computing share two cores, else one less than the cores, at most 8."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return 0 if device.type == "cpu" and cores <= 2 else min(8, cores - 1)
 
 

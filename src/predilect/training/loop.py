@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from predilect.errors import RunError
+from predilect.errors import RecipeError, RunError
 from predilect.files import write_text
 from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
@@ -61,13 +61,15 @@ class Fitted:
         iterations: Iterations done in all.
         drops: After which of them the rate fell.
         validation_loss: Of the chosen weights, where a validation was made there.
-        images_per_second: Of the last stretch without interruption.
+        seconds: Spent on it, validations included, over all stretches of a training that was resumed.
+        images_per_second: Photographs trained on, by those seconds.
     """
 
     chosen_iteration: int
     iterations: int
     drops: tuple[int, ...]
     validation_loss: float | None
+    seconds: float
     images_per_second: float
 
 
@@ -137,6 +139,7 @@ class _State:
     iteration: int = 0
     validation_loss: float | None = None
     ended: bool = False
+    seconds: float = 0.0
 
 
 class _Training:
@@ -170,6 +173,7 @@ class _Training:
         # Summed since the last log line; left on the device, and empty whenever a checkpoint is written.
         self.losses: dict[str, Tensor] = {}
         self.steps = 0
+        self.clock = time.perf_counter()
 
     @property
     def keeps_best(self) -> bool:
@@ -189,6 +193,9 @@ class _Training:
         self.lines = [line for line in written if json.loads(line)["iteration"] <= self.state.iteration]
 
     def save(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds += now - self.clock
+        self.clock = now
         if not self.fabric.is_global_zero:
             return
         write_text(self.log_path, "".join(f"{line}\n" for line in self.lines))
@@ -220,10 +227,15 @@ class _Training:
         state.iteration += 1
 
     def validate(self) -> dict[str, float]:
-        losses = validation_losses(self.fabric, self.network, self.data.images, self.data.validation_rows, self.data.labels)
+        losses: dict[str, float] = {}
+        if self.fabric.is_global_zero:
+            losses = validation_losses(self.fabric, self.network, self.data.images, self.data.validation_rows, self.data.labels)
+        # One device decides for all: each has batch statistics of its own, and the schedules must not part.
+        losses = self.fabric.broadcast(losses)
         self.network.train()
-        self.state.validation_loss = sum(losses.values())
-        self.state.ended = self.schedule.observe(self.state.iteration, self.state.validation_loss)
+        total = self._finite(sum(losses.values()))
+        self.state.validation_loss = total
+        self.state.ended = self.schedule.observe(self.state.iteration, total)
         if self.keeps_best and self.schedule.lowest_iteration == self.state.iteration:
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         return losses
@@ -232,9 +244,7 @@ class _Training:
         state = self.state
         sums = {task: self.fabric.all_reduce(total, reduce_op="sum") for task, total in self.losses.items()}
         means = {task: float(cast("Tensor", total)) / self.steps for task, total in sums.items()}
-        loss, rate = sum(means.values()), self.schedule.rate(state.iteration - 1)
-        if not math.isfinite(loss):
-            raise RunError(f"the loss is no longer finite after {state.iteration} iterations; lower learning_rate ({rate:g} now)")
+        loss, rate = self._finite(sum(means.values())), self.schedule.rate(state.iteration - 1)
         line = {
             "iteration": state.iteration,
             "loss": loss,
@@ -247,6 +257,34 @@ class _Training:
         self.lines.append(json.dumps(line, allow_nan=False))
         self.losses, self.steps = {}, 0
         return Progress(state.iteration, self.stop_at, loss, rate, images_per_second, state.validation_loss)
+
+    def remaining(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """The parts of each batch that is left, as lists."""
+        if self.state.ended:
+            return
+        fabric, recipe = self.fabric, self.recipe
+        order = BatchOrder(
+            self.data.train_rows,
+            recipe.batch_size,
+            self.seed,
+            range(self.state.iteration, self.stop_at),
+            parts=recipe.accumulate,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+        )
+        photos = TrainingPhotos(self.data.images, self.network.preprocessing, self.seed)
+        parts: list[tuple[Tensor, Tensor]] = []
+        for images, rows in training_loader(photos, order, default_workers(fabric.device), pin=fabric.device.type == "cuda"):
+            parts.append((images, rows))
+            if len(parts) == recipe.accumulate:
+                yield parts
+                parts = []
+
+    def _finite(self, loss: float) -> float:
+        if math.isfinite(loss):
+            return loss
+        rate = self.schedule.rate(self.state.iteration - 1)
+        raise RunError(f"the loss is no longer finite after {self.state.iteration} iterations; lower learning_rate ({rate:g} now)")
 
 
 def fit(
@@ -278,13 +316,18 @@ def fit(
 
     Raises:
         RunError: If the checkpoint cannot be used, or the loss is no longer finite.
+        RecipeError: If a batch cannot be divided between the devices.
         PredilectError: If the folder cannot be written to.
     """
+    if recipe.batch_size // recipe.accumulate < fabric.world_size:
+        raise RecipeError(
+            f"a part of a batch ({recipe.batch_size} / {recipe.accumulate}) is smaller than the {fabric.world_size} devices"
+        )
     training = _Training(fabric, network, data, recipe, seed=seed, folder=folder, identity=identity, drops=drops, stop_at=stop_at)
     training.resume()
     network.train()
-    start, begun, saved, rate = training.state.iteration, time.perf_counter(), time.perf_counter(), 0.0
-    for parts in _batches(training):
+    start, begun, saved = training.state.iteration, time.perf_counter(), time.perf_counter()
+    for parts in training.remaining():
         training.step(parts)
         iteration = training.state.iteration
         at_end = iteration == training.stop_at
@@ -300,34 +343,11 @@ def fit(
             saved = time.perf_counter()
         if training.state.ended:
             break
-    schedule = training.schedule
-    chosen = training.state.iteration
-    loss = training.state.validation_loss
+    state, schedule = training.state, training.schedule
+    chosen, loss = state.iteration, state.validation_loss
     if training.best is not None:
         network.load_state_dict(training.best)
         chosen, loss = schedule.lowest_iteration, schedule.lowest
     network.eval()
-    return Fitted(chosen, training.state.iteration, tuple(schedule.drops), loss, rate)
-
-
-def _batches(training: _Training) -> Any:
-    """The parts of each remaining batch, as lists."""
-    if training.state.ended:
-        return
-    fabric, recipe, data = training.fabric, training.recipe, training.data
-    order = BatchOrder(
-        data.train_rows,
-        recipe.batch_size,
-        training.seed,
-        range(training.state.iteration, training.stop_at),
-        parts=recipe.accumulate,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
-    photos = TrainingPhotos(data.images, training.network.preprocessing, training.seed)
-    parts = []
-    for part in training_loader(photos, order, default_workers(fabric.device), pin=fabric.device.type == "cuda"):
-        parts.append(part)
-        if len(parts) == recipe.accumulate:
-            yield parts
-            parts = []
+    speed = state.iteration * recipe.batch_size / state.seconds
+    return Fitted(chosen, state.iteration, tuple(schedule.drops), loss, round(state.seconds, 2), round(speed, 2))

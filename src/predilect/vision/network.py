@@ -254,7 +254,7 @@ def _file_weights(path: Path) -> Mapping[str, Tensor]:
 def _hub_weights(name: str) -> Mapping[str, Tensor]:
     try:
         if name == "alexnet":
-            weights: Mapping[str, Tensor] = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+            weights: Mapping[str, Tensor] = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
         else:
             weights = timm.create_model(name, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:

@@ -44,8 +44,24 @@ def _manifest(root: Path) -> Path:
 
 
 def _sources(photos: pl.DataFrame, origin: Path) -> list[Source]:
-    licences = photos.group_by("source").agg(pl.col("license").drop_nulls().unique().sort()).sort("source")
+    by_source = photos.group_by("source").agg(
+        pl.col("license").drop_nulls().unique().sort(), pl.len(), nameless=pl.col("patient_id").null_count()
+    )
     return [
-        Source(name=name, title=name, licence="; ".join(held) or "not stated", credit=f"as listed in {origin.name}")
-        for name, held in licences.iter_rows()
+        Source(
+            name=name,
+            title=name,
+            licence="; ".join(held) or "not stated",
+            credit=f"as listed in {origin.name}",
+            notes=(_nameless_note(name, nameless, n),) if nameless else (),
+        )
+        for name, held, n, nameless in by_source.sort("source").iter_rows()
     ]
+
+
+def _nameless_note(source: str, nameless: int, n: int) -> str:
+    # A lesion or a consultation holds fewer photographs together than a person does, so naming one of them does not silence this.
+    return (
+        f"No patient_id stands on {nameless:,} of {n:,} photographs of {source!r}: each of them counts as its own group unless it "
+        "shares a lesion or a consultation, so intervals may be too narrow and scores too high."
+    )
