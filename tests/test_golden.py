@@ -371,7 +371,7 @@ def test_the_folds_of_the_run_read():
         "validation_loss": 0.7199990749359131,
         "validation_losses": {"lesion": 0.7199990749359131, "site": 0.0},
         "learning_rate": 0.002,
-        "images_per_second": 6.0,
+        "images_per_second": 8.0,
     }
 
 

@@ -60,11 +60,18 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         The function to tell: (done, total).
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    if not console.is_terminal:
-        console.print(what, markup=False)
     with Progress(*columns, console=console, transient=True, disable=_NO_BARS) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        named = console.is_terminal
+
+        def tell(done: int, total: int) -> None:
+            nonlocal named
+            if not named:  # a log shows no bars
+                console.print(what, markup=False)
+                named = True
+            bar.update(task, completed=done, total=total)
+
+        yield tell
 
 
 @contextmanager
