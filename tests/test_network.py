@@ -17,6 +17,10 @@ def recipe(backbone="test_resnet", **changes):
     return Recipe(name="r", backbone=backbone, weights=changes.pop("weights", "none"), preprocessing=SMALL, **changes)
 
 
+def save_backbone(network, path):
+    save_file({name: value.contiguous() for name, value in network.backbone.state_dict().items()}, path)
+
+
 @pytest.mark.parametrize(
     ("backbone", "side", "width", "exact", "mapped"),
     [
@@ -128,3 +132,26 @@ def test_frozen_statistics_stay_as_they_are_and_trained_ones_move():
         moved = any(not torch.equal(value, before[name]) for name, value in network.named_buffers())
         assert moved == moves
         assert np.all([p.grad is not None for p in network.backbone.parameters() if p.ndim == 1])
+
+
+def test_frozen_stages_stay_wholly_as_loaded(tmp_path):
+    weights = tmp_path / "r.safetensors"
+    save_backbone(build_network(BOTH, recipe(), 9), weights)
+    network = build_network(BOTH, recipe(weights=str(weights), frozen_stages=2), 1).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD(parameter_groups(network, recipe()), lr=0.1)
+    network(torch.randn(4, 3, 32, 32)).logits["lesion"].square().sum().backward()
+    optimizer.step()
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert not [name for name in moved if name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1"))]
+    assert any(name.startswith("backbone.layer2") and name.endswith("running_mean") for name in moved)
+    assert any(name.startswith("backbone.layer2") and name.endswith("weight") for name in moved)
+
+
+@pytest.mark.parametrize(("backbone", "stages", "words"), [("test_resnet", 5, "has 5"), ("alexnet", 1, "has no stages")])
+def test_more_frozen_stages_than_there_are_is_an_error(tmp_path, backbone, stages, words):
+    weights = tmp_path / "r.safetensors"
+    save_backbone(build_network(BOTH, recipe(backbone), 9), weights)
+    with pytest.raises(RecipeError, match=words):
+        build_network(BOTH, recipe(backbone, weights=str(weights), frozen_stages=stages), 1)

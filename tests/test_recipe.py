@@ -24,6 +24,7 @@ def test_every_shipped_recipe_opens_and_says_its_name(name):
         ("name", "key=value"),
         ("name.x=1", "holds no further keys"),
         ("accumulate=3", "must divide batch_size"),
+        ("frozen_stages=1", "would keep random weights"),
         ("learning_rate=nan", "learning_rate"),
     ],
 )
@@ -35,6 +36,13 @@ def test_a_wrong_setting_is_explained(override, message):
         Recipe.open("demo", [override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("needs_it", ["schedule=plateau", "patience=2", "keep=best"])
+def test_nothing_can_watch_a_training_without_a_slice(needs_it):
+    assert Recipe.open("demo", ["validation_share=0"]).validation_share == 0
+    with pytest.raises(RecipeError, match="leaves nothing for"):
+        Recipe.open("demo", ["validation_share=0", needs_it])
 
 
 def test_overrides_are_toml_or_bare_words():

@@ -92,8 +92,11 @@ class Recipe(_Settings):
         validate_every: Iterations between validations on the slice of the training groups.
         patience: Validations without improvement that end the training; 0: never.
         keep: Which weights are used: of the ``best`` validation, or the ``last``.
-        validation_share: Share of the training photographs held out, by groups, for plateaus, patience and `keep`.
+        validation_share: Share of the training photographs held out, by groups, for plateaus, patience and `keep`; 0 learns from
+            all of them, where the recipe needs none of these.
         batchnorm: Whether the backbone's batch statistics are trained (``train``) or ``frozen`` as loaded.
+        frozen_stages: So many of the backbone's stages, counted from the input with the stem as the first, stay wholly as loaded. The
+            early stages cost most of a training step's time and change least.
         precision: Of the backbone: ``bf16``, ``fp32``, or ``auto``, which is bf16 where the device computes in it.
     """
 
@@ -121,8 +124,9 @@ class Recipe(_Settings):
     validate_every: Count = 1000
     patience: Annotated[int, Field(ge=0)] = 0
     keep: Literal["best", "last"] = "best"
-    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    validation_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     batchnorm: Literal["train", "frozen"] = "train"
+    frozen_stages: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     @model_validator(mode="after")
@@ -131,6 +135,10 @@ class Recipe(_Settings):
             raise ValueError(f"accumulate {self.accumulate} must divide batch_size {self.batch_size}")
         if self.warmup >= self.iterations:
             raise ValueError(f"warmup {self.warmup} must be shorter than iterations {self.iterations}")
+        if self.validation_share == 0 and (self.schedule == "plateau" or self.patience > 0 or self.keep == "best"):
+            raise ValueError("validation_share 0 leaves nothing for schedule 'plateau', patience above 0 or keep 'best' to look at")
+        if self.frozen_stages > 0 and self.weights == "none":
+            raise ValueError(f"frozen_stages {self.frozen_stages} would keep random weights, for weights is 'none'")
         return self
 
     @classmethod

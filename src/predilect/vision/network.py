@@ -15,6 +15,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import group_parameters
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -78,10 +79,9 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's own signature
         """Switch between training and evaluation, leaving frozen batch statistics in evaluation."""
         super().train(mode)
-        if self.frozen_statistics:
-            for module in self.backbone.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.backbone.modules():
+            if isinstance(module, _BatchNorm) and (self.frozen_statistics or not module.weight.requires_grad):
+                module.eval()
         return self
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -139,17 +139,19 @@ def build_network(labels: LabelSpace, recipe: Recipe, seed: int) -> Network:
 
     Args:
         labels: The tasks to predict.
-        recipe: Gives backbone, weights, preprocessing and batch normalisation.
+        recipe: Gives backbone, weights, preprocessing, batch normalisation and frozen stages.
         seed: Decides the heads, and the backbone where it starts from scratch.
 
     Raises:
-        RecipeError: If there is no such backbone, or its weights cannot be had or do not fit.
+        RecipeError: If there is no such backbone, its weights cannot be had or do not fit, or it has not so many stages.
     """
     # Some backbones draw their first weights from torch's global generator: lend it one, give it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "backbone"))
         network = assemble_network(labels, recipe)
     _load_weights(network.backbone, recipe)
+    if recipe.frozen_stages:
+        _freeze(network.backbone, recipe)
     for task, head in network.heads.items():
         assert isinstance(head, nn.Linear)
         _start_head(head, stream_seed(seed, f"{task} head"))
@@ -238,6 +240,19 @@ def _load_weights(backbone: Any, recipe: Recipe) -> None:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise RecipeError(f"{origin} do not fit the backbone {recipe.backbone}: {'; '.join(faults[:3])}{more}")
     backbone.load_state_dict({name: value.to(wanted[name].dtype) for name, value in weights.items()}, strict=False)
+
+
+def _freeze(backbone: Any, recipe: Recipe) -> None:
+    """Take the first stages out of the training: without gradients, and so with their batch statistics as loaded."""
+    if isinstance(backbone, _AlexNet):
+        raise RecipeError(f"frozen_stages = {recipe.frozen_stages}: alexnet has no stages; allowed is 0")
+    stages = group_parameters(backbone, backbone.group_matcher(coarse=True))  # {number: names}
+    if recipe.frozen_stages >= len(stages):
+        raise RecipeError(f"frozen_stages = {recipe.frozen_stages}: {recipe.backbone} has {len(stages)}, allowed is less than that")
+    parameters = dict(backbone.named_parameters())
+    for number in sorted(stages)[: recipe.frozen_stages]:
+        for name in stages[number]:
+            parameters[name].requires_grad_(requires_grad=False)
 
 
 def _file_weights(path: Path) -> Mapping[str, Tensor]:
