@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,8 @@ from predilect.atlas.build import build_atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.splits import make_splits
 from predilect.bundle import Bundle, write_bundle
-from predilect.errors import BundleError, LabelError, PredilectError, RunError, SplitError
+from predilect.errors import BundleError, LabelError, PredilectError, RunError, SplitError, TableError
+from predilect.files import seal
 from predilect.labels.taxonomy import Taxonomy
 from predilect.predictions import Predictions
 from predilect.recipe import system
@@ -118,8 +120,61 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(finished, small_atlas, 
 
 def test_an_unfinished_run_has_no_report(finished, tmp_path):
     shutil.copytree(finished.path, tmp_path / "run")
-    (tmp_path / "run" / "mtl" / "seed-1" / "predictions.parquet").unlink()
-    with pytest.raises(RunError, match=r"the run is not finished; go on with it by --resume"):
+    (tmp_path / "run" / "mtl" / "seed-1" / "fold-1" / "result.json").unlink()
+    with pytest.raises(RunError, match=r"fold-1 is not finished; go on with the run by --resume"):
+        Run.open(tmp_path / "run").report()
+
+
+def flip(path, at=-9):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "result.json", "log.jsonl", "checkpoint/weights.safetensors"])
+def test_an_edited_file_of_a_finished_fold_is_not_reported_nor_gathered(finished, tmp_path, name):
+    shutil.copytree(finished.path, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    folder = run.fold_folder("mtl", 1, 2)
+    if name == "result.json":
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace('"n_train": ', '"n_train": 1'))
+    else:
+        flip(folder / name)
+    remedy = re.escape(f"{folder / name} is not what was written (its checksum differs); remove {folder} and --resume")
+    table = (folder.parent / "predictions.parquet").read_bytes()
+    for use in (run.report, lambda: run.gather("mtl", 1)):
+        with pytest.raises(RunError, match=remedy):
+            use()
+    assert (folder.parent / "predictions.parquet").read_bytes() == table
+
+
+def test_a_fold_may_lose_its_weights_but_not_its_predictions(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    (run.fold_folder("mtl", 1, 0) / "checkpoint" / "weights.safetensors").unlink()
+    assert len(run.predictions()["mtl"]) == 36
+    (run.fold_folder("mtl", 1, 0) / "predictions.parquet").unlink()
+    with pytest.raises(TableError, match="no such file"):
+        run.predictions()
+
+
+def test_an_edited_fold_is_trained_again_once_it_is_removed(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
+    shutil.copytree(finished.path, tmp_path / "run")
+    path = tmp_path / "run" / "mtl" / "seed-1" / "fold-0" / "predictions.parquet"
+    flip(path)
+    with pytest.raises(RunError, match=r"remove .*fold-0 and --resume"):
+        run_all(tmp_path / "run", small_atlas, small_splits, small_recipe, fabric, resume=True)
+    shutil.rmtree(path.parent)
+    run = run_all(tmp_path / "run", small_atlas, small_splits, small_recipe, fabric, resume=True)
+    np.testing.assert_array_equal(run.predictions()["mtl"].scores["lesion"], finished.predictions()["mtl"].scores["lesion"])
+
+
+def test_an_edited_truth_is_not_scored_against(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    table = pl.read_parquet(tmp_path / "run" / "truth.parquet")
+    table.with_columns(pl.col("lesion/crust").reverse()).write_parquet(tmp_path / "run" / "truth.parquet")
+    with pytest.raises(RunError, match=r"truth\.parquet is not what was written"):
         Run.open(tmp_path / "run").report()
 
 
@@ -193,13 +248,18 @@ def test_a_changed_bundle_is_refused(bundle_path):
     with pytest.raises(BundleError, match=r"model\.safetensors is not what was written"):
         Bundle.open(bundle_path)
     model.write_bytes(whole)
+    info.write_text(text.replace('"test_resnet"', '"resnet18"'))
+    with pytest.raises(BundleError, match=r"bundle\.json is not what was written"):
+        Bundle.open(bundle_path)
     for old, new, message in [
         ('"schema_version": 1', '"schema_version": 9', "has schema version 9"),
         ('"calibration"', '"calibrations"', "has no 'calibration'"),
         ('"backbone": "test_resnet"', '"backbone": 5', "is damaged"),
         ('"backbone": "test_resnet"', '"backbone": "resnet18"', None),
     ]:
-        info.write_text(text.replace(old, new))
+        changed = json.loads(text.replace(old, new))
+        del changed["sha256"]
+        info.write_text(json.dumps(seal(changed)))  # by somebody who knew how
         if message is None:
             with pytest.raises(BundleError, match="does not fit the backbone"):
                 Bundle.open(bundle_path).network()

@@ -1,14 +1,19 @@
-"""Whatever happens while a folder is replaced, one of the two stands there whole."""
+"""Whatever happens while a file or a folder is replaced, one of the two stands there whole; locks and checksums."""
 
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from predilect.errors import PredilectError
-from predilect.files import replacing_folder
+from predilect import files
+from predilect.errors import DiskError, PredilectError
+from predilect.files import hold, is_sealed, remove_leftovers, replacing, replacing_folder, seal, write_text
 
 
 @pytest.fixture
@@ -60,6 +65,7 @@ def test_a_rename_that_fails_leaves_the_old_folder_where_it_was(folder, monkeypa
         return rename(path, target)
 
     monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)  # as on a system that cannot
     with pytest.raises(told):
         replace(folder)
     assert len(calls) == {1: 1, 2: 3}[failing]
@@ -73,3 +79,142 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(folder):
     replace(link)
     assert link.is_symlink()
     assert (folder / "text").read_text() == "new"
+
+
+def test_while_a_folder_is_replaced_it_is_there_at_every_moment(folder):
+    missing, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            try:
+                (folder / "text").stat()
+            except FileNotFoundError:
+                missing.append(1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(200):
+        replace(folder)
+    done.set()
+    watcher.join()
+    assert not missing
+
+
+def test_a_folder_that_somebody_filled_meanwhile_is_not_replaced(tmp_path):
+    def filled_meanwhile():
+        with replacing_folder(tmp_path / "run") as temporary:
+            (temporary / "run.json").write_text("ours")
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / "run.json").write_text("theirs")
+
+    with pytest.raises(DiskError, match="not empty"):
+        filled_meanwhile()
+    assert (tmp_path / "run" / "run.json").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def in_child(work) -> int:
+    """How a child process that does some work ends."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_was_writing_is_removed_when_its_folder_is_written_again(folder):
+    def killed():
+        with replacing_folder(folder, replace=True) as temporary:
+            (temporary / "text").write_text("half")
+            die()
+
+    assert in_child(killed) == -signal.SIGKILL
+    (leftover,) = (path for path in folder.parent.iterdir() if path != folder)
+    assert leftover.name.startswith(".writing-")
+    assert (folder / "text").read_text() == "old"
+    with replacing_folder(folder.with_name("other")):
+        assert leftover.exists()  # another's is not touched
+    replace(folder)
+    assert not leftover.exists()
+
+
+def test_what_a_living_process_is_writing_is_left_alone(folder):
+    with replacing_folder(folder, replace=True) as temporary:
+        (temporary / "text").write_text("slow")
+        replace(folder)
+        assert temporary.exists()
+        assert (folder / "text").read_text() == "new"
+    assert (folder / "text").read_text() == "slow"
+
+
+def test_the_only_whole_folder_is_kept_though_it_lies_aside(folder, monkeypatch):
+    monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, target: rename(path, target) and die())
+    assert in_child(lambda: replace(folder)) == -signal.SIGKILL
+    monkeypatch.setattr(Path, "replace", rename)
+    assert not folder.exists()
+    with replacing_folder(folder) as temporary:
+        (temporary / "text").write_text("newer")
+    kept = {path.read_text() for path in folder.parent.glob(".writing-*/*/text")}
+    assert kept == {"old", "new"}
+
+
+def test_leftovers_are_removed_at_any_depth_and_nothing_else(tmp_path):
+    (tmp_path / "mtl" / ".writing-abc").mkdir(parents=True)
+    (tmp_path / "mtl" / ".writing-abc" / "state.safetensors").write_text("half")
+    (tmp_path / "mtl" / ".hidden").write_text("mine")
+    remove_leftovers(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["mtl", "mtl/.hidden"]
+
+
+def test_what_a_library_leaves_beside_the_file_is_removed_too(tmp_path):
+    with replacing(tmp_path / "table.csv") as temporary:
+        temporary.with_name(".tmp123").write_text("half")
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "table.csv") as temporary:
+        temporary.with_name(".tmp123").write_text(str(1 / 0))
+    assert (tmp_path / "table.csv").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_written_file_may_be_read_by_whom_the_system_says(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        write_text(tmp_path / "text", "a")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "text").stat().st_mode) == 0o640
+
+
+def test_a_lock_is_held_against_other_processes_until_its_own_ends(tmp_path):
+    path = tmp_path / ".lock"
+    ready, answered = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(ready[1], b"y" if hold(path) is None else b"n")
+        os.read(answered[0], 1)
+        die()
+    assert os.read(ready[0], 1) == b"y"
+    assert hold(path) == child
+    os.write(answered[1], b"!")
+    os.waitpid(child, 0)
+    assert hold(path) is None
+    assert hold(path) is None  # ours already
+    assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
+    for descriptor in (*ready, *answered):
+        os.close(descriptor)
+
+
+def test_a_seal_holds_for_the_content_and_not_for_its_form():
+    sealed = seal({"b": [1, 2.5, None], "a": {"é": "x"}})
+    assert is_sealed(sealed)
+    assert is_sealed(dict(reversed(sealed.items())))
+    assert not is_sealed({**sealed, "b": [1, 2.5, 0]})
+    assert not is_sealed({**sealed, "c": 1})
+    assert not is_sealed({key: value for key, value in sealed.items() if key != "sha256"})

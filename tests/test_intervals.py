@@ -141,22 +141,23 @@ def test_holm_lies_between_no_correction_and_bonferroni(p):
 # --- simulations ----------------------------------------------------------------------------------------------------------
 
 PREVALENCES = np.geomspace(0.04, 0.3, 5)
+MANY_RARE = np.geomspace(0.02, 0.1, 25)
 
 
-def simulated(random, n_groups, gains=(1.5,)):
+def simulated(random, n_groups, gains=(1.5,), prevalences=PREVALENCES):
     """A data set of a known population: groups of 1-3 photographs that share most labels and part of the noise."""
     groups = np.repeat(np.arange(n_groups), random.integers(1, 4, n_groups))
-    n, c = len(groups), len(PREVALENCES)
+    n, c = len(groups), len(prevalences)
     of_group = random.random((n_groups, c))[groups]
-    labels = (np.where(random.random((n, c)) < 0.2, random.random((n, c)), of_group) < PREVALENCES).astype(np.int8)
+    labels = (np.where(random.random((n, c)) < 0.2, random.random((n, c)), of_group) < prevalences).astype(np.int8)
     shared = 0.7 * random.normal(size=(n_groups, c))[groups] + 0.5 * random.normal(size=(n, c))
     scores = [(gain * labels + shared + 0.5 * random.normal(size=(n, c))).astype(np.float32) for gain in gains]
     return scores, labels, groups
 
 
-def resampled(scores, labels, groups, *, seed, folds=None):
+def resampled(scores, labels, groups, *, seed, folds=None, n_resamples=1_000):
     measures = LesionMeasures.of(scores, labels, groups, np.ones(labels.shape[1], dtype=bool), folds)
-    blocks = list(resample_groups(int(groups.max()) + 1, 1_000, seed))
+    blocks = list(resample_groups(int(groups.max()) + 1, n_resamples, seed))
     numbers = [measures.resampled(block) for block in blocks]
     joined = {name: np.concatenate([part[name] for part in numbers], axis=-1) for name in numbers[0]}
     if folds is not None:
@@ -191,6 +192,30 @@ def test_intervals_cover_what_they_promise():
     assert covered.max() <= 0.985
     assert 0.91 <= np.mean(mean) <= 0.98
     assert 0.91 <= covered_fold_mean <= 0.98
+
+
+@pytest.mark.slow
+def test_with_many_rare_classes_the_moved_interval_covers_less_than_its_name_and_the_plain_one_far_less():
+    """Nominal 95 %; 300 data sets of 1,500 groups and 25 classes (20 to 226 positive groups each), so a standard error of 2 %.
+
+    Measured: 87 % for the interval of mAP-class, which is moved to the estimate, and 76 % for the percentile interval as it is.
+    What is missing is the bias of the estimate itself: over these data sets it lies 0.008 above the truth, at a spread of 0.009.
+    """
+    random = np.random.default_rng(2025)
+    (scores,), labels, _ = simulated(random, 100_000, prevalences=MANY_RARE)
+    true = average_precision(scores, labels).mean()
+    moved, plain = [], []
+    for d in range(300):
+        (scores,), labels, groups = simulated(random, 1_500, prevalences=MANY_RARE)
+        point, boot = resampled(scores, labels, groups, seed=d, n_resamples=300)
+        values = boot["map_class"]
+        for covered, (low, high, _) in (
+            (moved, percentile_interval(values, centre=float(point["map_class"]))),
+            (plain, percentile_interval(values)),
+        ):
+            covered.append(low <= true <= high)
+    assert 0.81 <= np.mean(moved) <= 0.93
+    assert 0.68 <= np.mean(plain) <= np.mean(moved) - 0.05
 
 
 @pytest.mark.slow

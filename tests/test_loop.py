@@ -1,13 +1,20 @@
 import json
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from predilect.errors import RunError
+from predilect.errors import DiskError, RunError
 from predilect.training import data as data_module
 from predilect.training import loop
+from predilect.training.checkpoint import read_checkpoint
 from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, training_loader
 from predilect.training.devices import make_fabric
 from predilect.training.inference import predict, validation_losses
@@ -165,6 +172,124 @@ def test_a_checkpoint_of_another_training_is_refused(fabric, small_atlas, small_
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match="is damaged"):
         train(fabric, small_atlas, small_recipe, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def state(fabric, small_atlas, small_recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("state")
+    train(fabric, small_atlas, small_recipe, folder)
+    return (folder / "checkpoint" / "state.safetensors").read_bytes()
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_any_flipped_bit_of_a_checkpoint_is_noticed(state, tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("flipped") / "state.safetensors"
+    n_header = int.from_bytes(state[:8], "little")
+    part = data.draw(st.sampled_from([(0, 8 + n_header), (8 + n_header, len(state))]))
+    content = bytearray(state)
+    content[data.draw(st.integers(part[0], part[1] - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(RunError):
+        read_checkpoint(path, "i")
+    path.write_bytes(state)
+    assert read_checkpoint(path, "i").progress["iteration"] == 12
+
+
+def test_a_lost_or_edited_log_is_written_again_from_the_checkpoint(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    whole, _ = train(fabric, small_atlas, small_recipe, tmp_path / "whole")
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(KilledError):
+        train(fabric, small_atlas, small_recipe, tmp_path / "parts", on_progress=killed_after(5))
+    (tmp_path / "parts" / "log.jsonl").write_text("no log")
+    resumed, _ = train(fabric, small_atlas, small_recipe, tmp_path / "parts")
+    assert same(whole, resumed)
+    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "parts")
+
+
+def test_a_folder_that_is_removed_meanwhile_is_not_made_again(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+    def remove(progress):
+        if progress.iteration == 3:
+            shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(DiskError, match="fold-0 cannot be written: it was removed"):
+        train(fabric, small_atlas, small_recipe, tmp_path / "run" / "fold-0", on_progress=remove)
+    assert not (tmp_path / "run").exists()
+
+
+@contextmanager
+def signalled(monkeypatch, numbers, *, in_step):
+    """Signals arrive in the middle of a training step, and the second one, if any, while the checkpoint is written."""
+    step, write, calls = loop.train_step, loop.write_checkpoint, []
+
+    def stepping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == in_step:
+            signal.raise_signal(numbers[0])
+        return step(*arguments, **options)
+
+    def writing(*arguments):
+        if len(calls) == in_step and len(numbers) > 1:
+            signal.raise_signal(numbers[1])
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", stepping)
+        patch.setattr(loop, "write_checkpoint", writing)
+        yield
+
+
+@pytest.mark.parametrize("in_step", [3, 4, 12])
+def test_ctrl_c_keeps_the_step_that_runs_even_between_log_lines(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, in_step):
+    recipe = small_recipe.model_copy(update={"validate_every": 40})  # a log line after every fourth step
+    whole, _ = train(fabric, small_atlas, recipe, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGINT)
+    with signalled(monkeypatch, [signal.SIGINT], in_step=in_step), pytest.raises(KeyboardInterrupt):
+        train(fabric, small_atlas, recipe, tmp_path / "parts")
+    assert signal.getsignal(signal.SIGINT) is before
+    path = tmp_path / "parts" / "checkpoint" / "state.safetensors"
+    checkpoint = read_checkpoint(path, "i")
+    assert checkpoint.progress["iteration"] == in_step
+    assert checkpoint.progress["steps"] == in_step % 4
+    resumed, _ = train(fabric, small_atlas, recipe, tmp_path / "parts")
+    assert same(whole, resumed)
+    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "parts")
+
+
+def test_a_second_signal_ends_at_once(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    with signalled(monkeypatch, [signal.SIGINT] * 2, in_step=5), pytest.raises(KeyboardInterrupt):
+        train(fabric, small_atlas, small_recipe, tmp_path)
+    assert not (tmp_path / "checkpoint" / "state.safetensors").exists()
+
+
+def test_a_signal_that_is_ignored_stays_ignored(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signalled(monkeypatch, [signal.SIGINT], in_step=5):
+            _, fitted = train(fabric, small_atlas, small_recipe, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert fitted.iterations == 12
+
+
+def test_a_signal_that_is_only_noted_still_stops_the_training(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    noted = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: noted.append(number))
+    try:
+        with signalled(monkeypatch, [signal.SIGTERM], in_step=5), pytest.raises(KeyboardInterrupt):
+            train(fabric, small_atlas, small_recipe, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert noted == [signal.SIGTERM]
+    assert read_checkpoint(tmp_path / "checkpoint" / "state.safetensors", "i").progress["iteration"] == 5
+
+
+def test_any_thread_may_train(fabric, small_atlas, small_recipe, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        _, fitted = pool.submit(train, fabric, small_atlas, small_recipe, tmp_path).result()
+    assert fitted.iterations == 12
 
 
 def test_accumulated_parts_are_the_whole_batch_where_statistics_are_frozen(fabric, small_atlas, small_recipe, tmp_path):

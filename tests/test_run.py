@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
 from predilect.errors import RecipeError, RunError
+from predilect.files import hold
 from predilect.recipe import system
 from predilect.run import Run
-from predilect.training import loop
+from predilect.training import crossval, loop
 from predilect.training.crossval import cross_validate, start_run
 from predilect.training.devices import make_fabric
 from predilect.vision.network import assemble_network
@@ -76,6 +80,102 @@ def test_a_validation_that_explodes_is_named_before_anything_else(
     monkeypatch.setattr(loop, "validation_losses", lambda *_: {"lesion": float("inf"), "site": 1.0})
     with pytest.raises(RunError, match="no longer finite after 4 iterations; lower learning_rate"):
         cross_validate(run, small_atlas, small_splits, [system("mtl", small_recipe)], fabric=fabric)
+
+
+def test_two_processes_cannot_work_on_one_run(tmp_path, small_recipe, start):
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        (tmp_path / "run").mkdir()
+        os.write(ready[1], b"y" if hold(tmp_path / "run" / ".lock") is None else b"n")
+        os.read(done[0], 1)
+        os._exit(0)
+    assert os.read(ready[0], 1) == b"y"
+    (tmp_path / "run" / ".lock").rename(tmp_path / "lock")
+    run = start(tmp_path / "run", small_recipe)
+    before = (run.path / "run.json").read_bytes()
+    (tmp_path / "lock").rename(tmp_path / "run" / ".lock")  # as if the child had come first
+    with pytest.raises(RunError, match=rf"another process \({child}\) is at work on this run; wait until it ends"):
+        start(tmp_path / "run", small_recipe, resume=True)
+    assert (run.path / "run.json").read_bytes() == before
+    os.write(done[1], b"!")
+    os.waitpid(child, 0)
+    start(tmp_path / "run", small_recipe, resume=True)
+    for descriptor in (*ready, *done):
+        os.close(descriptor)
+
+
+def test_each_resumption_is_recorded_and_another_torch_is_told_of(
+    tmp_path, small_atlas, small_splits, small_recipe, start, fabric, monkeypatch
+):
+    run = start(tmp_path / "run", small_recipe)
+    assert run.info["resumed"] == []
+    run = start(tmp_path / "run", small_recipe, resume=True)
+    assert run.changes() == []
+    assert run.notes() == run.info["notes"]
+    versions = crossval._versions()
+    monkeypatch.setattr(crossval, "_versions", lambda: {**versions, "torch": "99.0"})
+    run = start(tmp_path / "run", small_recipe, resume=True)
+    assert len(run.info["resumed"]) == 2
+    assert datetime.fromisoformat(run.info["resumed"][1]["time"]).tzinfo is not None
+    assert run.info["resumed"][1]["machine"] == run.info["machine"]
+    assert run.info["versions"] == versions
+    (change,) = run.changes()
+    assert change == {"time": run.info["resumed"][1]["time"], "torch": "99.0"}
+    (note,) = set(run.notes()) - set(run.info["notes"])
+    assert (
+        f"resumed with torch 99.0 instead of {versions['torch']}: what was trained from then on may differ in its last digits"
+        in note
+    )
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
+    cross_validate(run, small_atlas, small_splits, [system("mtl", small_recipe)], fabric=fabric)
+    run.report()
+    report = json.loads((run.path / "report" / "report.json").read_text())
+    assert note in report["notes"]
+    assert report["provenance"]["resumed"] == [change]
+
+
+def test_what_a_kill_leaves_is_removed_when_the_run_is_resumed(tmp_path, small_atlas, small_splits, small_recipe, start, fabric):
+    run = start(tmp_path / "run", small_recipe)
+    cross_validate(run, small_atlas, small_splits, [system("mtl", small_recipe)], fabric=fabric)
+    folder = run.fold_folder("mtl", 1, 0)
+    files = sorted(path for path in run.path.rglob("*") if path.is_file())
+    (folder / "checkpoint" / ".writing-abc").mkdir()
+    (folder / "checkpoint" / ".writing-abc" / "state.safetensors").write_text("half")
+    (folder / "checkpoint" / "state.safetensors").write_text("of a training that has ended")
+    unfinished = run.seed_folder("mtl", 1) / "refit"
+    (unfinished / "checkpoint").mkdir(parents=True)
+    (unfinished / "log.jsonl").touch()
+    (unfinished / "checkpoint" / "state.safetensors").write_text("of one that goes on")
+    start(tmp_path / "run", small_recipe, resume=True)
+    left = sorted(path for path in run.path.rglob("*") if path.is_file() and not path.is_relative_to(unfinished))
+    assert left == files
+    assert (unfinished / "checkpoint" / "state.safetensors").is_file()
+
+
+def test_a_lost_checkpoint_is_told_of(tmp_path, small_recipe, start):
+    run = start(tmp_path / "run", small_recipe)
+    folder = run.fold_folder("mtl", 1, 0)
+    folder.mkdir(parents=True)
+    assert run.without_checkpoint() == []
+    (folder / "log.jsonl").touch()
+    assert run.without_checkpoint() == [folder]
+    (folder / "result.json").touch()
+    assert run.without_checkpoint() == []
+
+
+def test_another_atlas_and_other_folds_are_not_resumed(tmp_path, small_atlas, small_splits, small_recipe, start, fabric):
+    start(tmp_path / "run", small_recipe)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    others = [
+        (replace(small_atlas, content_hash="0" * 64), replace(small_splits, content_hash="0" * 64), "the atlas is another one, or has changed"),
+        (small_atlas, replace(small_splits, folds=(small_splits.folds + 1) % 3), "was started with other folds"),
+    ]  # fmt: skip
+    chosen = [system("mtl", small_recipe)]
+    for atlas, splits, message in others:
+        with pytest.raises(RunError, match=message):
+            start_run(tmp_path / "run", atlas, splits, chosen, seeds=[1], folds=[0], fabric=fabric, command="c", resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_the_folder_is_made_whole_or_not_at_all(tmp_path, small_recipe, start, monkeypatch):

@@ -1,7 +1,7 @@
 """A trained network with everything it needs to be used, in one folder no part of which can execute code.
 
 model.safetensors   weights
-bundle.json         schema version, checksums, labels, preprocessing, recipe, calibration, provenance, licences of the data
+bundle.json         schema version, checksums (its own too), labels, preprocessing, recipe, calibration, provenance, licences of the data
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Self
 from safetensors.torch import save_file
 
 from predilect.errors import BundleError, LabelError, RecipeError
-from predilect.files import checksum, read_json, replacing_folder, write_json
+from predilect.files import checksum, is_sealed, read_json, replacing, replacing_folder, seal, write_json
 from predilect.labels.tasks import LabelSpace
 from predilect.recipe import Preprocessing, Recipe
 from predilect.training.checkpoint import load_tensors
@@ -65,6 +65,8 @@ class Bundle:
             raise BundleError(
                 f"{path} has schema version {info.get('schema_version')!r}; this version of Predilect reads {_SCHEMA_VERSION}"
             )
+        if not is_sealed(info):
+            raise BundleError(f"{path}: bundle.json is not what was written (its checksum differs); copy the bundle again")
         missing = [key for key in _KEYS if key not in info]
         if missing:
             raise BundleError(f"{path / 'bundle.json'} has no {missing[0]!r}")
@@ -119,7 +121,8 @@ def write_bundle(path: Path, refit: Refit) -> Bundle:
     network = refit.network
     with replacing_folder(path) as folder:
         model = folder / _MODEL
-        save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, model)
+        with replacing(model) as temporary:
+            save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
         licences = sorted({source["licence"] for source in refit.provenance["sources"] if source["licence"]})
         info = {
             "schema_version": _SCHEMA_VERSION,
@@ -132,6 +135,6 @@ def write_bundle(path: Path, refit: Refit) -> Bundle:
             "provenance": refit.provenance,
             "licences": licences,
         }
-        write_json(folder / "bundle.json", info)
+        write_json(folder / "bundle.json", seal(info))
     refit.state.unlink(missing_ok=True)
     return Bundle.open(path)

@@ -8,7 +8,8 @@
     ├── TableError            a predictions or truth table
     ├── RecipeError           a recipe or one of its settings
     ├── RunError              a run folder, a checkpoint, a training that cannot go on
-    └── BundleError           a bundle folder that is incomplete, changed or foreign
+    ├── BundleError           a bundle folder that is incomplete, changed or foreign
+    └── DiskError             a file or folder that cannot be written
 
 Each message is one sentence or two for the person at the terminal: the file, the row, the value found and the values allowed.
 Misuse of a Python function raises `ValueError` instead. The command line turns a `PredilectError` into exit code 1.
@@ -18,10 +19,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "AtlasError",
     "BundleError",
+    "DiskError",
     "LabelError",
     "PredilectError",
     "RecipeError",
@@ -67,6 +70,22 @@ class RunError(PredilectError):
 
 class BundleError(PredilectError):
     """A bundle that is incomplete, changed or of another schema version."""
+
+
+class DiskError(PredilectError):
+    """A file or folder that cannot be written: the disk is full, read-only or gone.
+
+    Args:
+        path: What was to be written.
+        reason: Why it cannot be, and what to do.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be written: {self.reason}"
 
 
 def nearest(word: str, allowed: Iterable[str], n: int = 3) -> str:

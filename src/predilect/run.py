@@ -2,38 +2,51 @@
 
 run.json                                     what was asked for, and on what
 truth.parquet                                what is known of the photographs that are tested
+audit.json                                   the audit of the atlas, if it had one
 <system>/seed-<s>/fold-<k>/log.jsonl         losses and rates over the iterations
 <system>/seed-<s>/fold-<k>/checkpoint/       state.safetensors while it trains, weights.safetensors when done
 <system>/seed-<s>/fold-<k>/predictions.parquet
 <system>/seed-<s>/fold-<k>/result.json       written last: the fold is done
 <system>/seed-<s>/predictions.parquet        all folds, out of fold
 report/                                      report.json, report.html, figures and tables
+.lock                                        held by the process that works on the run
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
+from predilect.atlas.audit import AUDIT_FILE, Audit
 from predilect.errors import RunError
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.scores import Evaluation
-from predilect.files import read_json, replacing_folder, write_json
+from predilect.files import checksum, hold, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
 from predilect.predictions import Predictions, Truth
 from predilect.report.report import build_report, write_report
 
-__all__ = ["Run"]
+__all__ = ["LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Run"]
 
 SCHEMA_VERSION = 1
 
+# What lies in the folder of one training.
+LOG_FILE = Path("log.jsonl")
+STATE_FILE = Path("checkpoint", "state.safetensors")
+WEIGHTS_FILE = Path("checkpoint", "weights.safetensors")
+PREDICTIONS_FILE = Path("predictions.parquet")
+_RESULT_FILE = Path("result.json")
+_TRUTH_FILE = Path("truth.parquet")
+
 # What must be the same for a run to be resumed; anything else (command line, versions, device) may differ.
 _IDENTITY = ("systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash")
+_IN_WORDS = {"atlas_hash": "labels or photographs (the atlas is another one, or has changed since)", "splits_hash": "folds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +55,28 @@ class Run:
 
     Attributes:
         path: The folder.
-        info: What ``run.json`` holds: systems with their tasks and recipes, seeds, folds, hashes, versions, device, notes.
+        info: What ``run.json`` holds: systems with their tasks and recipes, seeds, folds, hashes, versions, device, notes, and
+            when and under what it was resumed.
     """
 
     path: Path
     info: Mapping[str, Any]
 
     @classmethod
-    def start(cls, path: Path, info: Mapping[str, Any], truth: Truth | None, *, resume: bool) -> Self:
-        """Make a new run folder, or go on with an existing one.
+    def start(cls, path: Path, info: Mapping[str, Any], truth: Truth | None, *, resume: bool, audit: Audit | None = None) -> Self:
+        """Make a new run folder, or go on with an existing one; until this process ends, no other can work on it.
 
         Args:
             path: The folder.
             info: What ``run.json`` is to hold.
             truth: Labels of the photographs that will be tested; None where nothing is tested.
             resume: Whether an existing run of the same kind is gone on with.
+            audit: That of the atlas, which the report shows; None where it has none.
 
         Raises:
-            RunError: If the folder holds something else, or a run that was asked for differently.
+            RunError: If the folder holds something else, a run that was asked for differently, or one at which another process
+                is at work.
+            DiskError: If the folder cannot be written to.
         """
         existing = path / "run.json"
         if existing.is_file():
@@ -69,17 +86,42 @@ class Run:
             for key in _IDENTITY:
                 if run.info.get(key) != info[key]:
                     raise RunError(
-                        f"{path} was started with other {key.replace('_', ' ')} ({_difference(run.info.get(key), info[key])}); "
+                        f"{path} was started with other {_IN_WORDS.get(key, key)} ({_difference(run.info.get(key), info[key])}); "
                         f"resume with what it was started with, or choose another folder"
                     )
-            return run
+            _hold(path)
+            return run.resumed(info)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(f"{path} already exists and is no run; choose another folder")
         with replacing_folder(path) as folder:
+            files = {}
             if truth is not None:
-                truth.write(folder / "truth.parquet")
+                truth.write(folder / _TRUTH_FILE)
+                files[str(_TRUTH_FILE)] = checksum(folder / _TRUTH_FILE)
+            if audit is not None:
+                audit.write(folder / AUDIT_FILE)
+                files[AUDIT_FILE] = checksum(folder / AUDIT_FILE)
+            info = {**info, "files": files, "resumed": []}
             write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, **info})
+        _hold(path)
         return cls(path, info)
+
+    def resumed(self, info: Mapping[str, Any]) -> Self:
+        """Remove what a kill has left, and write down under what the run goes on.
+
+        Args:
+            info: Holds the ``versions`` and the ``machine`` of now.
+        """
+        remove_leftovers(self.path)
+        for training in self._trainings():
+            # Killed between the last file of a finished training and the removal of its state.
+            last = training / _RESULT_FILE if training.name.startswith("fold-") else self.path / "bundle" / "bundle.json"
+            if last.is_file():
+                (training / STATE_FILE).unlink(missing_ok=True)
+        now = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "versions": info["versions"], "machine": info["machine"]}
+        added = {**self.info, "resumed": [*self.info["resumed"], now]}
+        write_json(self.path / "run.json", {"schema_version": SCHEMA_VERSION, **added})
+        return type(self)(self.path, added)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -109,40 +151,128 @@ class Run:
         """Where one training lies."""
         return self.seed_folder(system, seed) / f"fold-{fold}"
 
+    def _trainings(self) -> Iterator[Path]:
+        """The folders of all trainings that have begun."""
+        for system in self.systems:
+            for seed in self.info["seeds"]:
+                yield from (log.parent for log in sorted(self.seed_folder(system, seed).glob(f"*/{LOG_FILE}")))
+
+    def without_checkpoint(self) -> list[Path]:
+        """Folders of trainings that have begun and not ended, and of which no checkpoint is left: they start again."""
+        done = (_RESULT_FILE, STATE_FILE)
+        left = [folder for folder in self._trainings() if not any((folder / name).is_file() for name in done)]
+        return [folder for folder in left if folder.name.startswith("fold-") or not (self.path / "bundle").exists()]
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Under which other versions, or on which other machine, the run was resumed.
+
+        Returns:
+            For each time something was different from the start, ``time`` and, by its name, what it was then.
+        """
+        found = []
+        for entry in self.info["resumed"]:
+            then = {**entry["versions"], **entry["machine"]}
+            differing = {name: value for name, value in then.items() if self._started_with.get(name) != value}
+            if differing:
+                found.append({"time": entry["time"], **differing})
+        return found
+
+    @property
+    def _started_with(self) -> dict[str, Any]:
+        return {**self.info["versions"], **self.info["machine"]}
+
+    def notes(self) -> list[str]:
+        """What a reader must know: the sentences of the sources, and under what else the run was resumed."""
+        sentences = []
+        for change in self.changes():
+            told = [f"{name} {value} instead of {self._started_with.get(name)}" for name, value in change.items() if name != "time"]
+            sentences.append(
+                f"This run was resumed with {', '.join(told)}: what was trained from then on may differ in its last digits from a "
+                f"run that was never stopped."
+            )
+        return [*self.info["notes"], *dict.fromkeys(sentences)]
+
     def fold_result(self, system: str, seed: int, fold: int) -> dict[str, Any] | None:
-        """How a fold ended, or None while it has not."""
-        path = self.fold_folder(system, seed, fold) / "result.json"
-        return read_json(path, RunError) if path.is_file() else None
+        """How a fold ended, or None while it has not.
+
+        Raises:
+            RunError: If the file that says so is damaged, or was changed.
+        """
+        path = self.fold_folder(system, seed, fold) / _RESULT_FILE
+        if not path.is_file():
+            return None
+        result = read_json(path, RunError)
+        if not is_sealed(result):
+            raise _changed(path)
+        return result
+
+    def finish_fold(self, system: str, seed: int, fold: int, result: Mapping[str, Any]) -> None:
+        """Say how a fold ended, with the checksums of its files; its checkpoint is of no more use."""
+        folder = self.fold_folder(system, seed, fold)
+        names = [name for name in (PREDICTIONS_FILE, LOG_FILE, WEIGHTS_FILE) if (folder / name).is_file()]
+        files = {str(name): checksum(folder / name) for name in names}
+        write_json(folder / _RESULT_FILE, seal({**result, "files": files}))
+        (folder / STATE_FILE).unlink(missing_ok=True)
+
+    def _fold_predictions(self, system: str, seed: int, fold: int) -> Predictions:
+        """What a finished fold predicted, all its files being as they were written; weights may have been removed."""
+        folder, result = self.fold_folder(system, seed, fold), self.fold_result(system, seed, fold)
+        if result is None:
+            raise RunError(f"{folder} is not finished; go on with the run by --resume")
+        for name, digest in result["files"].items():
+            if (folder / name).is_file() and checksum(folder / name) != digest:
+                raise _changed(folder / name)
+        return Predictions.read(folder / PREDICTIONS_FILE)
+
+    def _seed_predictions(self, system: str, seed: int) -> Predictions:
+        return Predictions.concatenate([self._fold_predictions(system, seed, fold) for fold in self.info["folds"]])
 
     def gather(self, system: str, seed: int) -> None:
-        """Put the folds' predictions together into the seed's table.
+        """Put the folds' predictions together into the seed's table, for other programs.
 
         Raises:
-            TableError: If a fold's predictions are missing or damaged.
+            RunError: If a fold is not finished, or its files were changed.
+            TableError: If a fold's predictions are missing.
         """
-        folds = [Predictions.read(self.fold_folder(system, seed, fold) / "predictions.parquet") for fold in self.info["folds"]]
-        Predictions.concatenate(folds).write(self.seed_folder(system, seed) / "predictions.parquet")
+        self._seed_predictions(system, seed).write(self.seed_folder(system, seed) / PREDICTIONS_FILE)
 
     def truth(self) -> Truth:
-        """Labels of the photographs that are tested."""
-        return Truth.read(self.path / "truth.parquet")
-
-    def predictions(self) -> dict[str, Predictions]:
-        """The out-of-fold predictions of each system, all its seeds in one table.
+        """Labels of the photographs that are tested.
 
         Raises:
-            RunError: If a system is not finished.
+            RunError: If the table was changed.
+            TableError: If it is missing.
         """
-        tables = {}
-        for system in self.systems:
-            parts = []
-            for seed in self.info["seeds"]:
-                path = self.seed_folder(system, seed) / "predictions.parquet"
-                if not path.is_file():
-                    raise RunError(f"{path} is missing: the run is not finished; go on with it by --resume")
-                parts.append(Predictions.read(path))
-            tables[system] = Predictions.concatenate(parts)
-        return tables
+        path = self.path / _TRUTH_FILE
+        truth = Truth.read(path)
+        if checksum(path) != self.info["files"][path.name]:
+            raise RunError(f"{path} is not what was written (its checksum differs); the run must be made anew")
+        return truth
+
+    def audit(self) -> Audit | None:
+        """The audit of the atlas as it was when the run was started; None where it had none.
+
+        Raises:
+            RunError: If the file was changed.
+            AtlasError: If it is missing.
+        """
+        path = self.path / AUDIT_FILE
+        if AUDIT_FILE not in self.info["files"]:
+            return None
+        audit = Audit.read(path)
+        if checksum(path) != self.info["files"][AUDIT_FILE]:
+            raise RunError(f"{path} is not what was written (its checksum differs); the run must be made anew")
+        return audit
+
+    def predictions(self) -> dict[str, Predictions]:
+        """The out-of-fold predictions of each system, all its seeds in one table, as the folds left them.
+
+        Raises:
+            RunError: If a fold is not finished, or its files were changed.
+            TableError: If a fold's predictions are missing.
+        """
+        seeds = self.info["seeds"]
+        return {name: Predictions.concatenate([self._seed_predictions(name, seed) for seed in seeds]) for name in self.systems}
 
     def curves(self) -> pl.DataFrame:
         """Losses over the iterations of every training: system, seed, fold, iteration, loss_train, loss_validation, learning_rate."""
@@ -150,7 +280,7 @@ class Run:
         for system in self.systems:
             for seed in self.info["seeds"]:
                 for fold in self.info["folds"]:
-                    path = self.fold_folder(system, seed, fold) / "log.jsonl"
+                    path = self.fold_folder(system, seed, fold) / LOG_FILE
                     if not path.is_file():
                         continue
                     for line in path.read_text(encoding="utf-8").splitlines():
@@ -201,15 +331,29 @@ class Run:
             PredilectError: If the run is not finished or its tables are damaged.
         """
         evaluation = evaluate(self.truth(), self.predictions(), on_progress=on_progress)
+        provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed")}
+        changes: list[Any] = self.changes()
         report = build_report(
             evaluation,
-            provenance={**self.info, **self.cost()},
+            provenance={**provenance, **({"resumed": changes} if changes else {}), **self.cost()},
             curves=self.curves(),
-            notes=self.info["notes"],
+            notes=self.notes(),
             title=f"{', '.join(self.systems)} on {self.info['atlas']}",
+            audit=self.audit(),
         )
         write_report(report, self.path / "report")
         return evaluation
+
+
+def _hold(path: Path) -> None:
+    holder = hold(path / ".lock")
+    if holder is not None:
+        raise RunError(f"{path}: another process ({holder}) is at work on this run; wait until it ends, or stop it first")
+
+
+def _changed(path: Path) -> RunError:
+    folder = path.parent.parent if path.parent.name == STATE_FILE.parent.name else path.parent
+    return RunError(f"{path} is not what was written (its checksum differs); remove {folder} and --resume to train this fold again")
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str:

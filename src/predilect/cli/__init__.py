@@ -5,18 +5,24 @@ Commands import what they need when they run, so that help and scoring never wai
 
 from __future__ import annotations
 
+import inspect
 import io
+import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
+from predilect.cli.audit import audit_command
 from predilect.cli.data import import_command, refine_command, split_command
 from predilect.cli.demo import demo_command
 from predilect.cli.scores import evaluate_command, predict_command, report_command
-from predilect.cli.show import typed
+from predilect.cli.show import resuming_command, typed
 from predilect.cli.train import crossval_command, train_command
 from predilect.errors import PredilectError
 
@@ -36,6 +42,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo_command,
     "import": import_command,
     "refine": refine_command,
+    "audit": audit_command,
     "split": split_command,
     "train": train_command,
     "crossval": crossval_command,
@@ -48,7 +55,7 @@ for _number, (_name, _command) in enumerate(_COMMANDS.items()):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and leave with 0, 1 (bad input) or 2 (usage); 130 after Ctrl-C.
+    """Run a command and leave with 0, 1 (bad input) or 2 (usage); 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
         arguments: In place of those the process was started with.
@@ -59,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
-        code = app(tokens)
+        with _ended_by_sigterm():
+            code = app(tokens)
     except CycloptsError as error:
         errors.print("[bold red]usage[/]", end=" ")
         errors.print(f"{error}; see predilect {' '.join(error.command_chain or ())} --help".replace("  ", " "), markup=False)
@@ -72,9 +80,28 @@ def main(arguments: list[str] | None = None) -> None:
         errors.print("[bold red]error[/]", end=" ")
         errors.print(f"{error.filename}: {error.strerror}" if error.filename else str(error), markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print(
-            "stopped; what was finished is kept, and the same command with --resume goes on where there is one", markup=False
-        )
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        resumable = tokens and "resume" in inspect.signature(_COMMANDS.get(tokens[0], main)).parameters
+        errors.print(f"stopped; go on with: {resuming_command()}" if resumable else "stopped", markup=False)
+        sys.exit(143 if isinstance(stop, _TerminatedError) else 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as a cluster sends it before it takes a machine away, ends a command as tidily as Ctrl-C does."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to no other
+        yield
+        return
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -21,8 +21,21 @@ from rich.table import Table
 
 from predilect.evaluation.scores import Evaluation
 from predilect.report.tables import terminal_table
+from predilect.run import Run
 
-__all__ = ["Seed", "command_line", "console", "counting", "print_headline", "print_table", "training", "typed"]
+__all__ = [
+    "Seed",
+    "command_line",
+    "console",
+    "counting",
+    "print_fresh_start",
+    "print_headline",
+    "print_resumed",
+    "print_table",
+    "resuming_command",
+    "training",
+    "typed",
+]
 
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]  # tables keep it in 64 bits
 
@@ -38,6 +51,26 @@ typed: ContextVar[Sequence[str]] = ContextVar("typed")
 def command_line() -> str:
     """The command as it was typed, for the record; of absolute paths the last component only, since folders may name people."""
     return shlex.join(["predilect", *map(_without_folders, typed.get(sys.argv[1:]))])
+
+
+def resuming_command() -> str:
+    """The very command that goes on with this one, for the person at the terminal."""
+    arguments = list(typed.get(sys.argv[1:]))
+    return shlex.join(["predilect", *arguments, *(["--resume"] if "--resume" not in arguments else [])])
+
+
+def print_fresh_start(out: Path, *, resume: bool) -> None:
+    """Say so where --resume is asked for and there is no run yet."""
+    if resume and not (out / "run.json").exists():
+        console.print(f"resume    {out} holds no run yet: nothing to resume, it starts from the beginning", markup=False)
+
+
+def print_resumed(run: Run) -> None:
+    """Say what of a run that goes on starts again, and what is no longer as it was."""
+    for folder in run.without_checkpoint():
+        console.print(f"resume    {folder} has a log and no checkpoint: this training starts from the beginning", markup=False)
+    for note in run.notes()[len(run.info["notes"]) :]:
+        console.print(f"note      {note}", markup=False)
 
 
 def _without_folders(argument: str) -> str:

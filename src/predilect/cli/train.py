@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
 from predilect.cli.data import SPLITS_FILE, split_atlas, splits_of
-from predilect.cli.show import Seed, command_line, console, counting, print_headline, training
+from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
 from predilect.errors import RecipeError, RunError, SplitError
 from predilect.recipe import Recipe, System, system
 
@@ -64,7 +64,9 @@ def train_command(
     if fold is not None:
         compare(opened, [chosen], out, seeds=[seed], folds=[fold], fabric=fabric, resume=resume)
         return
+    print_fresh_start(out, resume=resume)
     run = start_run(out, opened, splits, [chosen], seeds=[seed], folds=[], fabric=fabric, command=command_line(), resume=resume)
+    print_resumed(run)
     bundle = out / "bundle"
     finished = _holds(bundle, chosen.name)
     fabric.barrier()  # no process looks for the bundle once another may have written it
@@ -161,7 +163,9 @@ def compare(
     from predilect.training.crossval import cross_validate, refit, start_run
 
     splits = splits_of(atlas)
+    print_fresh_start(out, resume=resume)
     run = start_run(out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume)
+    print_resumed(run)
     bundle = out / "bundle"
     refitted = refit_name is not None and _holds(bundle, refit_name)
     parts = [(item.name, seed, fold) for item in systems for seed in seeds for fold in folds]

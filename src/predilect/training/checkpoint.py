@@ -1,10 +1,12 @@
 """The state of a training in one file, so that a kill at any moment leaves either the old state whole or the new one.
 
-safetensors keeps the tensors and, in its header, the JSON beside them: one atomic rename replaces both. Nothing is unpickled.
+safetensors keeps the tensors and, in its header, the JSON beside them: one atomic rename replaces both. Nothing is unpickled. A
+checksum over both stands in the header too, since safetensors takes tensors as it finds them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +21,7 @@ from torch import Tensor
 from predilect.errors import RunError
 from predilect.files import replacing
 
-__all__ = ["STATE_FILE", "Checkpoint", "load_tensors", "optimizer_tensors", "read_checkpoint", "write_checkpoint"]
-
-STATE_FILE = Path("checkpoint", "state.safetensors")
-"""Where a training keeps its checkpoint, within its folder."""
+__all__ = ["Checkpoint", "load_tensors", "optimizer_tensors", "read_checkpoint", "write_checkpoint"]
 
 _SCHEMA_VERSION = 1
 
@@ -34,7 +33,8 @@ class Checkpoint:
     Attributes:
         identity: Hash of all that decides the training; another training refuses the checkpoint.
         progress: JSON values: iterations done, seconds spent, schedule.
-        tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>`` and, where a best one was kept, ``best/...``.
+        tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>``, ``best/...`` where a best one was kept, and
+            ``running/<task>``, the losses since the last log line, where there are any.
     """
 
     identity: str
@@ -71,6 +71,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "progress": json.dumps(checkpoint.progress, allow_nan=False),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    header["sha256"] = _digest(header, tensors)
     with replacing(path) as temporary:
         save_file(tensors, temporary, header)
 
@@ -85,21 +86,23 @@ def read_checkpoint(path: Path, identity: str) -> Checkpoint:
     Raises:
         RunError: If the file is damaged, of another schema version, or belongs to another training.
     """
+    remedy = "remove it to start this training again"
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        found, progress = header.get("identity"), json.loads(header.get("progress", "{}"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is damaged and cannot be resumed from ({error}); remove it to start this training again") from error
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged and cannot be resumed from ({error}); {remedy}") from error
     if header.get("schema_version") != str(_SCHEMA_VERSION):
         raise RunError(f"{path} has schema version {header.get('schema_version')}, allowed is {_SCHEMA_VERSION}")
-    if found != identity:
+    if header.pop("sha256", None) != _digest(header, tensors):
+        raise RunError(f"{path} is damaged and cannot be resumed from (its checksum differs); {remedy}")
+    if header["identity"] != identity:
         raise RunError(
             f"{path} belongs to a training with another recipe, seed, atlas or folds; resume with what it was started with, "
             f"or choose another folder"
         )
-    return Checkpoint(identity, progress, tensors)
+    return Checkpoint(identity, json.loads(header["progress"]), tensors)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -123,3 +126,13 @@ def optimizer_tensors(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[
                 yield f"optimizer/{parameter}/{name}", value
             elif value is not None:
                 yield f"optimizer/{parameter}/{name}", torch.tensor(value)
+
+
+def _digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the header and every tensor: name, type, shape, bytes."""
+    names = sorted(tensors)
+    described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    digest = hashlib.sha256(json.dumps([sorted(header.items()), described]).encode())
+    for name in names:
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

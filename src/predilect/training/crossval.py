@@ -19,15 +19,15 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from predilect.atlas.audit import audit_of
 from predilect.atlas.folder import Atlas
 from predilect.atlas.splits import Splits, training_slice
-from predilect.errors import PredilectError, RecipeError, RunError, SplitError
-from predilect.files import checksum, replacing, write_json
+from predilect.errors import DiskError, PredilectError, RecipeError, RunError, SplitError
+from predilect.files import checksum, replacing
 from predilect.labels.tasks import LabelSpace
 from predilect.predictions import Predictions, Truth
 from predilect.recipe import Recipe, System
-from predilect.run import Run
-from predilect.training.checkpoint import STATE_FILE
+from predilect.run import PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
 from predilect.training.data import TrainingData
 from predilect.training.devices import describe_device
 from predilect.training.inference import predict
@@ -158,7 +158,7 @@ def start_run(
     refusal = None
     if fabric.is_global_zero:
         try:
-            Run.start(path, info, truth, resume=resume)
+            Run.start(path, info, truth, resume=resume, audit=audit_of(atlas))
         except PredilectError as error:
             refusal = str(error)
     refusal = fabric.broadcast(refusal)
@@ -313,7 +313,7 @@ def _train_whole(
         on_progress=None if on_progress is None else _bound(on_progress, system.name, seed, None),
     )
     told = ("command", "atlas", "atlas_hash", "splits_hash", "sources", "notes", "versions", "machine")
-    provenance = {key: run.info[key] for key in told}
+    provenance = {**{key: run.info[key] for key in told}, "notes": run.notes()}
     trained = {"seed": seed, "iterations": fitted.chosen_iteration, "rate_drops": fitted.drops, "n_images": len(data.train_rows)}
     return Refit(system, network, {**provenance, **trained}, folder / STATE_FILE)
 
@@ -344,20 +344,14 @@ def _run_fold(
             folds=np.full(len(test_rows), fold, dtype=np.int64),
             seeds=np.full(len(test_rows), seed, dtype=np.int64),
         )
-        predictions.write(folder / "predictions.parquet")
-        with replacing(folder / "checkpoint" / "weights.safetensors") as temporary:
+        if not folder.is_dir():
+            raise DiskError(folder, "it was removed, or its disk went away, while this training ran")
+        predictions.write(folder / PREDICTIONS_FILE)
+        with replacing(folder / WEIGHTS_FILE) as temporary:
             save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
-        write_json(
-            folder / "result.json",
-            {
-                **asdict(fitted),
-                "seconds": round(fitted.seconds + time.perf_counter() - begun, 2),
-                "n_train": len(data.train_rows),
-                "n_validation": len(data.validation_rows),
-                "n_test": len(test_rows),
-            },
-        )
-        (folder / STATE_FILE).unlink(missing_ok=True)
+        counts = {"n_train": len(data.train_rows), "n_validation": len(data.validation_rows), "n_test": len(test_rows)}
+        seconds = round(fitted.seconds + time.perf_counter() - begun, 2)
+        run.finish_fold(system.name, seed, fold, {**asdict(fitted), "seconds": seconds, **counts})
     fabric.barrier()
 
 

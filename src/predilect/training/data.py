@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +23,8 @@ from predilect.recipe import Preprocessing
 from predilect.vision.transforms import central_square, train_crop
 
 __all__ = ["BatchOrder", "TestingPhotos", "TrainingData", "TrainingPhotos", "default_workers", "testing_loader", "training_loader"]
+
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -131,9 +136,42 @@ def default_workers(device: torch.device) -> int:
 
 def training_loader(dataset: TrainingPhotos, order: BatchOrder, workers: int, *, pin: bool) -> DataLoader[Any]:
     """A loader of (images (B, 3, crop, crop) uint8, rows (B,) int64) in the given order."""
-    return DataLoader(dataset, batch_sampler=order, num_workers=workers, pin_memory=pin, prefetch_factor=4 if workers else None)
+    return _loader(dataset, workers, pin=pin, batch_sampler=order)
 
 
 def testing_loader(dataset: TestingPhotos, batch_size: int, workers: int, *, pin: bool) -> DataLoader[Any]:
     """A loader of (images (B, 3, test_side, test_side) uint8, rows (B,) int64) in the order of the data set's rows."""
-    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, pin_memory=pin, prefetch_factor=4 if workers else None)
+    return _loader(dataset, workers, pin=pin, batch_size=batch_size)
+
+
+def _loader(dataset: Dataset[Any], workers: int, *, pin: bool, **batches: Any) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_belong_to_parent,
+        **batches,
+    )
+
+
+def _belong_to_parent(_worker: int) -> None:
+    """Let a loader process end with its parent and no sooner.
+
+    Ctrl-C and a cluster's SIGTERM reach every process of a group, but it is for the parent to finish its step first and for the
+    loaders to serve it until then; only its own SIGTERM ends them. Torch's own watch over the parent sees its death seconds later,
+    and not at all if the parent was killed while this process started.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux" and parent is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """Wait for the parent's SIGTERM or its death."""
+    while sys.platform == "linux":
+        received = signal.sigtimedwait({signal.SIGTERM}, _SECONDS_BETWEEN_LOOKS)
+        if not parent.is_alive() or (received is not None and received.si_pid == parent.pid):
+            os._exit(1)

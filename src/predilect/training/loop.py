@@ -14,14 +14,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from predilect.errors import RecipeError, RunError
+from predilect.errors import DiskError, RecipeError, RunError
 from predilect.files import write_text
 from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
-from predilect.training.checkpoint import STATE_FILE, Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
+from predilect.run import LOG_FILE, STATE_FILE
+from predilect.training.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
 from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, default_workers, training_loader
 from predilect.training.inference import validation_losses
 from predilect.training.schedule import RateSchedule
+from predilect.training.stopping import held_signals
 from predilect.vision.losses import multitask_loss
 from predilect.vision.network import Network, parameter_groups
 from predilect.vision.transforms import normalise
@@ -161,8 +163,9 @@ class _Training:
         self.fabric, self.network, self.data, self.recipe, self.seed = fabric, network, data, recipe, seed
         self.identity = identity
         self.stop_at = min(recipe.iterations, stop_at or recipe.iterations)
-        self.log_path = folder / "log.jsonl"
+        self.log_path = folder / LOG_FILE
         self.checkpoint_path = folder / STATE_FILE
+        self.has_folder = False
         self.schedule = RateSchedule(recipe, drops)
         self.bare_optimizer = make_optimizer(network, recipe)
         self.forward, self.optimizer = fabric.setup(network, self.bare_optimizer)
@@ -170,7 +173,7 @@ class _Training:
         self.state = _State()
         self.log_every = max(1, recipe.validate_every // 10)
         self.lines: list[str] = []
-        # Summed since the last log line; left on the device, and empty whenever a checkpoint is written.
+        # Summed since the last log line; left on the device.
         self.losses: dict[str, Tensor] = {}
         self.steps = 0
         self.clock = time.perf_counter()
@@ -188,9 +191,10 @@ class _Training:
         self.best = checkpoint.part("best") or None
         progress = dict(checkpoint.progress)
         self.schedule.restore(progress.pop("schedule"))
+        self.losses = {task: total.to(self.fabric.device) for task, total in checkpoint.part("running").items()}
+        self.steps = progress.pop("steps")
+        self.lines = progress.pop("log")
         self.state = _State(**progress)
-        written = self.log_path.read_text(encoding="utf-8").splitlines() if self.log_path.is_file() else []
-        self.lines = [line for line in written if json.loads(line)["iteration"] <= self.state.iteration]
 
     def save(self) -> None:
         now = time.perf_counter()
@@ -198,12 +202,16 @@ class _Training:
         self.clock = now
         if not self.fabric.is_global_zero:
             return
+        if self.has_folder and not self.log_path.parent.is_dir():
+            raise DiskError(self.log_path.parent, "it was removed, or its disk went away, while this training ran")
         write_text(self.log_path, "".join(f"{line}\n" for line in self.lines))
         tensors = {f"model/{name}": value for name, value in self.network.state_dict().items()}
         tensors.update(optimizer_tensors(self.bare_optimizer.state_dict()["state"]))
         tensors.update({f"best/{name}": value for name, value in (self.best or {}).items()})
-        progress = {**asdict(self.state), "schedule": self.schedule.state()}
+        tensors.update({f"running/{task}": total for task, total in self.losses.items()})
+        progress = {**asdict(self.state), "steps": self.steps, "log": self.lines, "schedule": self.schedule.state()}
         write_checkpoint(self.checkpoint_path, Checkpoint(self.identity, progress, tensors))
+        self.has_folder = True
 
     def step(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         state = self.state
@@ -302,6 +310,8 @@ def fit(
 ) -> Fitted:
     """Train a network, going on from the checkpoint in `folder` where there is one.
 
+    In a single process the first SIGINT or SIGTERM waits until the running step is done and its checkpoint written.
+
     Args:
         fabric: Gives device, precision and the other devices.
         network: With its starting weights; it ends with the chosen ones, in evaluation.
@@ -326,23 +336,7 @@ def fit(
     training = _Training(fabric, network, data, recipe, seed=seed, folder=folder, identity=identity, drops=drops, stop_at=stop_at)
     training.resume()
     network.train()
-    start, begun, saved = training.state.iteration, time.perf_counter(), time.perf_counter()
-    for parts in training.remaining():
-        training.step(parts)
-        iteration = training.state.iteration
-        at_end = iteration == training.stop_at
-        validates = len(data.validation_rows) > 0 and (iteration % recipe.validate_every == 0 or at_end)
-        if not (validates or at_end or iteration % training.log_every == 0):
-            continue
-        rate = (iteration - start) * recipe.batch_size / (time.perf_counter() - begun)
-        progress = training.log(training.validate() if validates else None, rate)
-        if on_progress is not None:
-            on_progress(progress)
-        if training.state.ended or at_end or time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-            training.save()
-            saved = time.perf_counter()
-        if training.state.ended:
-            break
+    _drive(training, on_progress)
     state, schedule = training.state, training.schedule
     chosen, loss = state.iteration, state.validation_loss
     if training.best is not None:
@@ -351,3 +345,32 @@ def fit(
     network.eval()
     speed = state.iteration * recipe.batch_size / state.seconds
     return Fitted(chosen, state.iteration, tuple(schedule.drops), loss, round(state.seconds, 2), round(speed, 2))
+
+
+def _drive(training: _Training, on_progress: Callable[[Progress], None] | None) -> None:
+    """Take the steps that are left, with validations, log lines and checkpoints in between."""
+    state, recipe = training.state, training.recipe
+    has_validation = len(training.data.validation_rows) > 0
+    start, begun, saved = state.iteration, time.perf_counter(), time.perf_counter()
+    at_end = stop = False
+    # Of several processes each would stop after a step of its own: there the last checkpoint must do.
+    with held_signals(hold=training.fabric.world_size == 1) as asked_to_stop:
+        for parts in training.remaining():
+            training.step(parts)
+            at_end = state.iteration == training.stop_at
+            validates = has_validation and (state.iteration % recipe.validate_every == 0 or at_end)
+            due = False
+            if validates or at_end or state.iteration % training.log_every == 0:
+                rate = (state.iteration - start) * recipe.batch_size / (time.perf_counter() - begun)
+                progress = training.log(training.validate() if validates else None, rate)
+                if on_progress is not None:
+                    on_progress(progress)
+                due = state.ended or at_end or time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS
+            stop = asked_to_stop()
+            if due or stop:
+                training.save()
+                saved = time.perf_counter()
+            if state.ended or stop:
+                break
+    if stop and not (state.ended or at_end):
+        raise KeyboardInterrupt  # whoever took the signal only took note of it

@@ -1,0 +1,294 @@
+"""A full disk, a read-only one, one that goes away: each is one sentence with the path, and nothing is left half-written.
+
+On Linux as root a small file system in memory is mounted; elsewhere, and besides, a limit on the size of files stands in for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from conftest import SMALL_TAXONOMY
+from predilect.atlas.build import build_atlas, replay
+from predilect.atlas.folder import Atlas
+from predilect.atlas.importers import SOURCES
+from predilect.atlas.manifest import write_manifest
+from predilect.atlas.pack import pack_images
+from predilect.atlas.splits import Splits
+from predilect.atlas.synthetic import draw_atlas
+from predilect.bundle import write_bundle
+from predilect.cli import main
+from predilect.errors import DiskError
+from predilect.evaluation.evaluate import evaluate
+from predilect.files import write_json, write_text
+from predilect.labels.tasks import LabelSpace
+from predilect.labels.taxonomy import Taxonomy
+from predilect.predictions import Predictions, Truth
+from predilect.recipe import system
+from predilect.report.report import build_report, write_report
+from predilect.run import Run
+from predilect.training.checkpoint import Checkpoint, write_checkpoint
+from predilect.training.crossval import Refit, start_run
+from predilect.training.devices import make_fabric
+from predilect.vision.network import build_network
+
+ROOM = 24 * 1024  # bytes; less than any of the writers below needs
+MANY = 20_000
+
+
+def mounted(folder: Path, options: str) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    return (
+        sys.platform == "linux" and os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(params=["full disk", "limited files"])
+def small(request, tmp_path):
+    """A folder without room, what makes it so, and what the system says of it."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if request.param == "limited files":
+        yield folder, files_limited_to(1000), os.strerror(errno.EFBIG)
+        return
+    if not mounted(folder, f"size={ROOM}"):
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield folder, nullcontext(), os.strerror(errno.ENOSPC)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return make_fabric("fp32")
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory) -> Path:
+    """A folder of photographs that cannot be made small."""
+    folder = tmp_path_factory.mktemp("noise")
+    random = np.random.default_rng(0)
+    names = [f"{k}.png" for k in range(4)]
+    for name in names:
+        Image.fromarray(random.integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(folder / name)
+    ids = [f"{name}-{random.integers(1 << 60)}" for name in names]
+    columns = {"file_name": names, "image_id": ids, "lesions": ["a", "a;b", "b", "none"], "site": ["arm", "face", "arm", "face"]}
+    pl.DataFrame(columns).write_csv(folder / "metadata.csv")
+    return folder
+
+
+def scores() -> Predictions:
+    random = np.random.default_rng(0)
+    labels = LabelSpace.from_columns(["lesion/a"])
+    ids = np.array([str(k) for k in range(MANY)])
+    return Predictions(ids, labels, {"lesion": random.random((MANY, 1), dtype=np.float32)})
+
+
+def truth() -> Truth:
+    random = np.random.default_rng(0)
+    labels = LabelSpace.from_columns([f"lesion/{k}" for k in range(30)])
+    values = random.integers(0, 2, (MANY, 30)).astype(np.int8)
+    return Truth(np.array([str(k) for k in range(MANY)]), labels, {"lesion": values}, groups=None, covariates=pl.DataFrame())
+
+
+def write_splits(path: Path) -> None:
+    ids = np.array([str(k) for k in range(MANY)])
+    Splits(ids, ids, np.arange(MANY) % 3, content_hash="0" * 64, seed=0).write(path)
+
+
+def write_scored(path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = LabelSpace.from_columns([f"lesion/{k}" for k in range(60)])
+    ids = np.array([str(k) for k in range(40)])
+    known = Truth(ids, labels, {"lesion": random.integers(0, 2, (40, 60)).astype(np.int8)}, groups=ids, covariates=pl.DataFrame())
+    predicted = Predictions(ids, labels, {"lesion": random.random((40, 60), dtype=np.float32)})
+    write_report(build_report(evaluate(known, {"a": predicted}, n_resamples=10, n_resamples_p=10), provenance={}), path)
+
+
+def pack(noise: Path, path: Path) -> None:
+    pack_images([str(k) for k in range(4)], [noise / f"{k}.png" for k in range(4)], path)
+
+
+def read_photographs(noise: Path):
+    return SOURCES["imagefolder"](noise)
+
+
+WRITERS = {
+    "predictions.parquet": lambda path, _: scores().write(path),
+    "predictions.csv": lambda path, _: scores().write(path),
+    "truth.parquet": lambda path, _: truth().write(path),
+    "splits.parquet": lambda path, _: write_splits(path),
+    "manifest.csv": lambda path, noise: write_manifest(long_manifest(noise), path),
+    "manifest.parquet": lambda path, noise: write_manifest(long_manifest(noise), path),
+    "images.arrow": lambda path, noise: pack(noise, path),
+    "some.json": lambda path, _: write_json(path, {"long": "a" * 4 * ROOM}),
+    "some.txt": lambda path, _: write_text(path, "a" * 4 * ROOM),
+    "state.safetensors": lambda path, _: write_checkpoint(path, Checkpoint("i", {"iteration": 1}, {"a": torch.rand(4 * ROOM)})),
+    "report": lambda path, _: write_scored(path),
+    "drawings": lambda path, _: draw_atlas(path, n_images=60),
+    "atlas": lambda path, noise: build_atlas(read_photographs(noise), Taxonomy.from_toml(SMALL_TAXONOMY, "t"), path),
+}
+
+
+def long_manifest(noise: Path) -> pl.DataFrame:
+    photos = read_photographs(noise).photos
+    row = photos.head(1)
+    many = pl.concat([row] * 2000)
+    names = pl.Series([f"{number:x}" for number in np.random.default_rng(0).integers(1 << 62, size=2000)])
+    return many.with_columns(image_id=names, file_name=names + ".png")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_says_that_the_disk_is_full_and_leaves_nothing(small, noise, name, monkeypatch):
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
+    folder, full, said = small
+    with full, pytest.raises(DiskError) as raised:
+        WRITERS[name](folder / name, noise)
+    message = str(raised.value)
+    assert f"cannot be written: {said}" in message
+    assert "\n" not in message
+    left = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    if name in ("images.arrow", "atlas"):  # what was packed is kept, hidden, to go on with
+        assert message.startswith(str(folder))
+        left = {path for path in left if not re.fullmatch(r"\..*packing.*", path.parts[0])}
+    else:
+        assert message.startswith(str(folder / name))
+        assert ".writing" not in message
+    assert left == set() or (name == "report" and Path("report", "report.json") not in left)
+    assert not [path for path in left if ".writing" in str(path)]
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "state.safetensors", "some.json"])
+def test_what_stood_there_before_stays(small, noise, name):
+    folder, full, _ = small
+    (folder / name).write_text("the old one")
+    with full, pytest.raises(DiskError):
+        WRITERS[name](folder / name, noise)
+    assert (folder / name).read_text() == "the old one"
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_a_refinement_that_finds_no_room_leaves_the_atlas_as_it_was(noise, tmp_path):
+    atlas = build_atlas(read_photographs(noise), Taxonomy.from_toml(SMALL_TAXONOMY, "t"), tmp_path / "atlas")
+    with files_limited_to(512), pytest.raises(DiskError, match=r"atlas(/photos\.parquet)? cannot be written"):
+        replay(atlas.path, Taxonomy.from_toml(SMALL_TAXONOMY, "t"))
+    assert Atlas.open(atlas.path).content_hash == atlas.content_hash
+    assert [path.name for path in tmp_path.iterdir()] == ["atlas"]
+
+
+def test_a_bundle_that_finds_no_room_is_not_there_and_its_checkpoint_stays(small, small_atlas, small_recipe):
+    folder, full, said = small
+    state = small_atlas.path.parent / "state"
+    state.touch()
+    network = build_network(small_atlas.labels, small_recipe, 1)
+    trained = Refit(system("mtl", small_recipe), network, {"sources": []}, state)
+    with full, pytest.raises(DiskError, match=said):
+        write_bundle(folder / "bundle", trained)
+    assert list(folder.iterdir()) == []
+    assert state.exists()
+
+
+def test_a_run_on_a_full_disk_can_be_resumed_when_there_is_room(place_for_run, capsys):
+    start, run = place_for_run
+    with files_limited_to(150_000):  # enough for all but a checkpoint
+        assert start() == 1
+    said = capsys.readouterr()
+    assert "state.safetensors cannot be written: File too large" in said.err
+    assert said.err.count("\n") == 1
+    assert start("--resume") == 0
+    assert not list(run.rglob(".writing-*"))
+    assert Run.open(run).fold_result("mtl", 1, 0) is not None
+
+
+@pytest.fixture
+def place_for_run(tmp_path, small_atlas, small_splits, monkeypatch):
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
+    from test_cli import RECIPE
+
+    (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    shutil.copytree(small_atlas.path, tmp_path / "atlas")
+    run = tmp_path / "runs" / "run"
+
+    def start(*more: str) -> int:
+        given = ["--recipe", str(tmp_path / "tiny.toml"), "--fold", "0", "--out", str(run)]
+        with pytest.raises(SystemExit) as left:
+            main(["train", str(tmp_path / "atlas"), *given, *more])
+        return left.value.code
+
+    return start, run
+
+
+def test_a_folder_that_may_only_be_read_is_named(small_atlas, small_splits, small_recipe, fabric, tmp_path):
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if not mounted(folder, "ro"):
+        pytest.skip("needs the right to mount a file system")
+    chosen = [system("mtl", small_recipe)]
+    try:
+        with pytest.raises(DiskError, match="Read-only file system; choose a place that may be written to"):
+            scores().write(folder / "predictions.parquet")
+        with pytest.raises(Exception, match=r"run cannot be written: Read-only file system; choose a place"):
+            start_run(
+                folder / "run", small_atlas, small_splits, chosen, seeds=[1], folds=[0], fabric=fabric, command="", resume=False
+            )
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_run_that_became_read_only_is_not_resumed(small_atlas, small_splits, small_recipe, fabric, tmp_path):
+    chosen = [system("mtl", small_recipe)]
+    given = {"seeds": [1], "folds": [0], "fabric": fabric, "command": ""}
+    run = start_run(tmp_path / "run", small_atlas, small_splits, chosen, **given, resume=False)
+    bind = ["mount", "--bind", str(run.path), str(run.path)]
+    if os.geteuid() or subprocess.run(bind, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(run.path)], check=True)
+        with pytest.raises(Exception, match=r"run/\.lock cannot be written: Read-only file system"):
+            start_run(run.path, small_atlas, small_splits, chosen, **given, resume=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(run.path)], check=True)
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(DiskError, match=r"runs/some\.txt cannot be written: (Not a directory|File exists)"):
+        write_text(tmp_path / "runs" / "some.txt", "a")
+
+
+def test_an_error_that_is_no_disk_is_left_as_it_is(tmp_path):
+    frame = pl.DataFrame({"a": [[1]]})
+    with pytest.raises(pl.exceptions.ComputeError):
+        write_frame(frame, tmp_path / "table.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    from predilect.tables import write_table
+
+    write_table(frame, path, DiskError)
