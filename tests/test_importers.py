@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -305,15 +306,58 @@ class TestMatching:
         files, _, _ = self._match(tmp_path, *names)
         assert files == ["sub/5.jpg", "sub/3.jpg", "sub/9.jpg", None]
 
-    def test_a_link_that_leads_round_in_a_circle_ends(self, tmp_path):
+    def test_a_link_is_followed_where_a_row_names_it_and_it_stays_inside(self, tmp_path):
         write_image(tmp_path / "data" / "a.jpg", 1)
+        write_image(tmp_path / ".store" / "b.jpg", 2)
         (tmp_path / "data" / "round").symlink_to(tmp_path, target_is_directory=True)
-        elsewhere = tmp_path.with_name(tmp_path.name + "-elsewhere")
-        write_image(elsewhere / "b.jpg", 2)
-        (tmp_path / "linked").symlink_to(elsewhere, target_is_directory=True)
-        files, _, unlisted = self._match(tmp_path, "a.jpg", "b.jpg")
-        assert files == ["data/a.jpg", "linked/b.jpg"]
+        (tmp_path / "first").symlink_to(tmp_path / "data", target_is_directory=True)
+        (tmp_path / "b.jpg").symlink_to(tmp_path / ".store" / "b.jpg")
+        assert self._match(tmp_path, "first/a.jpg", "b.jpg") == (["first/a.jpg", "b.jpg"], [None, None], 0)
+        assert self._match(tmp_path, "data/round/data/a.jpg") == (["data/round/data/a.jpg"], [None], 0)
+        assert self._match(tmp_path, "a.jpg")[0] == ["data/a.jpg"]
+
+    def test_a_link_that_leaves_the_folder_is_refused(self, tmp_path):
+        root = tmp_path / "root"
+        write_image(tmp_path / "elsewhere" / "b.jpg", 2)
+        write_image(root / "a.jpg", 1)
+        (root / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        (root / "c.jpg").symlink_to("../elsewhere/b.jpg")
+        files, reasons, unlisted = self._match(root, "linked/b.jpg", "c.jpg", "b.jpg", "a.jpg")
+        assert files == [None, None, None, "a.jpg"]
+        assert ["leaves the folder through a link" in reason for reason in reasons[:3]] == [True, True, False]
         assert unlisted == 0
+        (tmp_path / "alias").symlink_to(root, target_is_directory=True)
+        assert self._match(tmp_path / "alias", "a.jpg")[0] == ["a.jpg"]
+
+    def test_what_is_no_file_is_told(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.jpg")
+        (tmp_path / "folder.jpg").mkdir()
+        (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
+        (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+        (tmp_path / "to_folder.jpg").symlink_to("folder.jpg")
+        files, reasons, _ = self._match(tmp_path, "pipe.jpg", "dangling.jpg", "circle.jpg", "to_folder.jpg", "folder.jpg")
+        assert files == [None] * 5
+        for reason, said in zip(reasons, ("pipe", "not there", "not there", "folder", "no image of that name"), strict=True):
+            assert said in reason
+
+    def test_one_file_under_two_names_names_both_rows(self, tmp_path):
+        write_image(tmp_path / "x" / "a.jpg", 1)
+        (tmp_path / "link.jpg").symlink_to("x/a.jpg")
+        (tmp_path / "y").symlink_to("x", target_is_directory=True)
+        with pytest.raises(AtlasError, match=r"row 1 \('x/a.jpg'\) and row 3 \('link.jpg'\) name one file, 'x/a.jpg'"):
+            self._match(tmp_path, "x/a.jpg", "other.jpg", "link.jpg")
+        with pytest.raises(AtlasError, match=r"row 1 \('y/a.jpg'\) and row 2 \('link.jpg'\)"):
+            self._match(tmp_path, "y/a.jpg", "link.jpg")
+        os.link(tmp_path / "x" / "a.jpg", tmp_path / "copy.jpg")  # as good as a copy, which is for an audit to find
+        assert self._match(tmp_path, "x/a.jpg", "copy.jpg")[0] == ["x/a.jpg", "copy.jpg"]
+
+    def test_letters_that_an_archive_took_apart_are_found(self, tmp_path):
+        apart, together = "e\u0301te\u0301.jpg", "\u00e9t\u00e9.jpg"
+        write_image(tmp_path / "x" / apart, 1)
+        assert self._match(tmp_path, together)[0] == [f"x/{apart}"]
+        assert self._match(tmp_path, f"x/{together}")[0] == [f"x/{apart}"]
+        write_image(tmp_path / "x" / together, 2)
+        assert self._match(tmp_path, f"x/{together}", f"x/{apart}")[0] == [f"x/{together}", f"x/{apart}"]
 
     def test_a_name_that_is_not_text_harms_nobody(self, tmp_path):
         write_image(tmp_path / "a.jpg", 1)

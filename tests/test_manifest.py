@@ -108,6 +108,21 @@ def test_a_file_outside_the_folder_is_refused(tmp_path, name):
         read_manifest(_written(tmp_path, f"file_name,lesions\n{name},x\n"))
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("./a.jpg", "a.jpg"), ("././x/a.jpg", "x/a.jpg"), ("x//y/./a.jpg", "x/y/a.jpg"), (".a.jpg", ".a.jpg")]
+)
+def test_a_name_as_a_listing_writes_it_is_the_same_file(tmp_path, name, meant):
+    assert read_manifest(_written(tmp_path, f"file_name,lesions\n{name},x\n"))["file_name"].item() == meant
+    with pytest.raises(AtlasError, match=r"rows 1 and 2: file_name"):
+        read_manifest(_written(tmp_path, f"file_name,image_id,lesions\n{name},1,x\n{meant},2,x\n"))
+
+
+def test_a_name_with_control_characters_is_refused(tmp_path):
+    for letter in ("\x00", "\x1b", "\x7f"):
+        with pytest.raises(AtlasError, match="without control characters"):
+            read_manifest(_written(tmp_path, f"file_name,lesions\na{letter}.jpg,x\n"))
+
+
 @pytest.mark.parametrize("name", ["a..b.jpg", "..a.jpg", "x/...jpg", "ab:c.jpg"])
 def test_dots_within_a_name_are_only_dots(tmp_path, name):
     assert read_manifest(_written(tmp_path, f"file_name,lesions\n{name},x\n"))["file_name"].item() == name
@@ -136,9 +151,13 @@ def test_duplicates_are_named_with_their_rows(tmp_path, rows, said):
         ("file_name,lesions,patient-ID\na.jpg,x,1\n", "column 'patient-ID' must be written 'patient_id'"),
         ("file_name,lesions,patient\na.jpg,x,1\n", "column 'patient' must be written 'patient_id'"),
         ("file_name,lesions,lesoins_unknown\na.jpg,x,y\n", "column 'lesoins_unknown' must be written 'lesions_unknown'"),
-        ("file_name,lesions,lesions\na.jpg,x,y\n", "column 'lesions' is named twice"),
+        ("file_name,lesions,lesions\na.jpg,x,y\n", "column 'lesions' stands there more than once"),
         ("file_name,lesions\n", "the table has no rows"),
-        ("file_name,lesions\na.jpg,x,y\n", "cannot be read as CSV"),
+        ("file_name,lesions\na.jpg,x,y\n", r"cannot be read as CSV: row 1 \(line 2\) has 3 cells where the header names 2 columns"),
+        (
+            "file_name,lesions\na.jpg,x\nb.jpg\n",
+            r"cannot be read as CSV: row 2 \(line 3\) has 1 cell where the header names 2 columns",
+        ),
         ("", "cannot be read as CSV"),
         ("file_name,lesions\n,x\n", "row 1, column 'file_name': found an empty cell"),
     ],

@@ -181,8 +181,6 @@ class TestPreparing:
         rough = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
         jpeg, png = _jpeg(rough), io.BytesIO()
         rough.save(png, "PNG")
-        deep = io.BytesIO()
-        Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(deep, "PNG")
         cases = {
             b"": "empty",
             b"<html>404</html>": "no image of a known format",
@@ -190,7 +188,6 @@ class TestPreparing:
             jpeg[:300]: "image",
             png.getvalue()[:-200]: "cannot be decoded",
             png.getvalue()[:40]: "image",
-            deep.getvalue(): "not 8 bits",
         }
         for data, said in cases.items():
             reason = _prepare(tmp_path, data)
@@ -198,8 +195,8 @@ class TestPreparing:
             assert said in reason
             assert "0x" not in reason  # the same from run to run
         (tmp_path / "folder.jpg").mkdir()
-        for name in ("folder.jpg", "absent.jpg"):
-            assert "cannot be read" in prepare_image(tmp_path / name, MAX_SIDE)
+        assert "folder" in prepare_image(tmp_path / "folder.jpg", MAX_SIDE)
+        assert "cannot be read" in prepare_image(tmp_path / "absent.jpg", MAX_SIDE)
 
     @pytest.mark.parametrize("seed", range(40))
     def test_a_damaged_file_never_raises(self, tmp_path, seed):
@@ -283,7 +280,7 @@ class TestPacking:
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
     def test_misuse_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="1 image ids for 0 files"):
+        with pytest.raises(ValueError, match="1 image ids and 0 names for 0 files"):
             pack_images(["a"], [], tmp_path / "images.arrow")
         with pytest.raises(ValueError, match="positive"):
             pack_images([], [], tmp_path / "images.arrow", max_side=0)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
 from predilect.errors import PredilectError
 from predilect.files import replacing
 
-__all__ = ["number_column", "read_table", "string_column", "whole_number_column", "write_table"]
+__all__ = ["number_column", "read_csv", "read_table", "string_column", "whole_number_column", "write_table"]
+
+_SHOWN_LETTERS = 60
 
 
 def read_table(path: Path, error: type[PredilectError]) -> pl.DataFrame:
@@ -23,23 +29,50 @@ def read_table(path: Path, error: type[PredilectError]) -> pl.DataFrame:
         error: What to raise, by the kind of the table.
 
     Raises:
-        PredilectError: Of the given kind, if the file is missing or damaged, or a column of a CSV stands there twice.
+        PredilectError: Of the given kind, if the file is missing or damaged, or a CSV is not as `read_csv` wants it.
     """
     _check_ending(path, error)
     if not path.is_file():
         raise error(f"{path}: there is no such file")
+    if path.suffix == ".csv":
+        return read_csv(path, error)
     try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        # All as text, so that image_id keeps its zeros. The header is read as a row first, since polars renames a repeated column.
-        header = pl.read_csv(path, infer_schema=False, has_header=False, n_rows=1).row(0)
-        repeated = [name for name in header if header.count(name) > 1]
-        frame = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as cause:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as cause:
         reason = (str(cause).splitlines() or ["it is empty or damaged"])[0]
         raise error(f"{path}: the table cannot be read: {reason}") from cause
-    if repeated:
-        raise error(f"{path}: column {repeated[0]!r} stands there more than once")
+
+
+def read_csv(path: Path, error: type[PredilectError]) -> pl.DataFrame:
+    """Read a CSV table with every cell as text, so that ids keep their zeros; an empty cell is null, an empty line is no row.
+
+    Args:
+        path: A UTF-8 file with commas and one header line.
+        error: What to raise, by the kind of the table.
+
+    Raises:
+        PredilectError: Of the given kind, if the file is missing, empty or not UTF-8, names a column twice, or has a row with more
+            or fewer cells than the header; names the row and its line.
+    """
+    header = _header(path, error)
+    for name in header:
+        if header.count(name) > 1:
+            raise error(f"{path}: column {name!r} stands there more than once")
+    try:
+        table: Any = arrow_csv.read_csv(
+            path,
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+    except (pa.ArrowException, OSError) as cause:
+        reason = _uneven(path, header) or (str(cause).splitlines() or ["it is damaged"])[0]
+        raise error(f"{path}: the table cannot be read as CSV: {reason}") from cause
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
     return frame
 
 
@@ -138,3 +171,42 @@ def whole_number_column(frame: pl.DataFrame, column: str, path: Path, error: typ
 def _check_ending(path: Path, error: type[PredilectError]) -> None:
     if path.suffix not in {".parquet", ".csv"}:
         raise error(f"{path}: a table is a .parquet or a .csv file")
+
+
+def _header(path: Path, error: type[PredilectError]) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next((row for row in csv.reader(file) if row), None)
+    except FileNotFoundError:
+        raise error(f"{path}: there is no such file") from None
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}: the table cannot be read as CSV: it is not UTF-8 text; save it as UTF-8") from cause
+    except (csv.Error, OSError) as cause:
+        raise error(f"{path}: the table cannot be read as CSV: {cause}") from cause
+    if header is None:
+        raise error(f"{path}: the table cannot be read as CSV: it is empty")
+    return header
+
+
+def _uneven(path: Path, header: list[str]) -> str | None:
+    """What is wrong with the first row that has more or fewer cells than the header; None if there is none.
+
+    Only a file that could not be read comes here, so that a reader which tells lines apart may take its time.
+    """
+    n_columns = f"{len(header)} column" + ("s" if len(header) > 1 else "")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            rows = ((cells, reader.line_num) for cells in reader if cells)
+            for number, (cells, line) in enumerate(rows):
+                if len(cells) != len(header):
+                    found = ",".join(cells).replace("\n", " ")
+                    found = found if len(found) <= _SHOWN_LETTERS else found[:_SHOWN_LETTERS] + "..."
+                    hint = "; is the table separated by semicolons or tabs?" if len(header) == 1 else ""
+                    n_cells = f"{len(cells)} cell" + ("s" if len(cells) > 1 else "")
+                    return f"row {number} (line {line}) has {n_cells} where the header names {n_columns}: {found!r}{hint}"
+    except UnicodeDecodeError:
+        return "it is not UTF-8 text; save it as UTF-8"
+    except csv.Error as cause:
+        return str(cause)
+    return None

@@ -22,7 +22,8 @@ from predilect.atlas.folder import (
     describe,
 )
 from predilect.atlas.importers.imported import REJECTED_SCHEMA, Imported, Source
-from predilect.atlas.pack import Packing, pack_images
+from predilect.atlas.pack import MAX_SIDE, Packing, pack_in_parts
+from predilect.atlas.parts import packing_parts
 from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.refine import Refined, refine
 from predilect.errors import AtlasError, TooManyRejectedError
@@ -30,9 +31,9 @@ from predilect.files import replacing, replacing_folder
 from predilect.labels.tasks import LESION, SITE
 from predilect.labels.taxonomy import Taxonomy
 
-__all__ = ["build_atlas", "rejected_path", "replay"]
+__all__ = ["build_atlas", "packing_path", "rejected_path", "replay"]
 
-_SHOWN = 10
+_SHOWN_KINDS, _SHOWN_ROWS = 8, 3
 
 
 def build_atlas(
@@ -41,21 +42,28 @@ def build_atlas(
     out: Path,
     *,
     max_rejected: int = 0,
+    resume: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Atlas:
     """Pack the images, refine the labels of those that could be packed, and write the atlas; all of it or nothing.
+
+    What is packed is kept in `packing_path(out)` until the atlas is there, so that a process that is killed, or stopped by an error,
+    loses little: the same call with `resume` goes on, and ends with the same atlas, byte for byte. Files that were changed meanwhile
+    are packed again.
 
     Args:
         imported: What an importer found.
         taxonomy: How raw terms become classes.
         out: The folder to make; it must be absent or empty.
         max_rejected: So many rows may be left out because their image is missing or broken.
+        resume: Go on with what such an import has packed before it was stopped; where there is nothing, start.
         on_progress: Called with (images done, images) while they are packed.
 
     Raises:
         TooManyRejectedError: If more rows than `max_rejected` are rejected. Nothing is left of the atlas; all reasons stand in the
             file `rejected_path(out)`. Rows whose image is missing are counted before any image is opened.
-        AtlasError: If a carried column has a name of the atlas's own, or no photograph is left.
+        AtlasError: If a carried column has a name of the atlas's own, or no photograph is left; if something is left of this import
+            and `resume` is False, or of another one and it is True.
         LabelError: If a raw term is unknown; names its row in the source's table.
         PredilectError: If `out` exists or cannot be written.
         ValueError: If `max_rejected` is negative.
@@ -65,18 +73,22 @@ def build_atlas(
     _check_columns(imported)
     with replacing_folder(out) as folder:
         _check_terms(imported, taxonomy)
-        _check_rejected(imported.rejected, imported, out, max_rejected, "their images, before any was opened")
-        paths = [imported.root / name for name in imported.photos["file_name"]]
-        packing = pack_images(imported.photos["image_id"].to_list(), paths, folder / IMAGES, on_progress=on_progress)
-        rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
-        _check_rejected(rejected, imported, out, max_rejected, "their images")
-        if packing.packed.is_empty():
-            raise AtlasError(f"{imported.origin}: no photograph is left, {rejected.height} of its rows were rejected")
-        photos = pl.concat([imported.photos[packing.packed["position"]], packing.packed.select(PACKED_COLUMNS)], how="horizontal")
-        refined = refine(photos, taxonomy, assessed=_assessed(imported.sources), origin=imported.origin)
-        rejected.write_csv(folder / REJECTED)
-        counts = Counts(photos=photos.height, rejected=rejected.height, excluded=imported.n_excluded, unlisted=imported.n_unlisted)
-        _write(folder, photos, refined, taxonomy=taxonomy, sources=imported.sources, counts=counts)
+        _check_rejected(imported.rejected, imported, out, max_rejected, when=", before any was opened")
+        names = imported.photos["file_name"].to_list()
+        with packing_parts(
+            packing_path(out),
+            imported.photos["image_id"].to_list(),
+            [imported.root / name for name in names],
+            names=names,
+            max_side=MAX_SIDE,
+            resume=resume,
+        ) as parts:
+            packing = pack_in_parts(parts, folder / IMAGES, on_progress)
+            rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
+            again = " --resume" if parts.is_worth_keeping() else ""
+            _check_rejected(rejected, imported, out, max_rejected, again=again)
+            _write_packed(folder, imported, packing, rejected, taxonomy)
+    shutil.rmtree(packing_path(out))  # now that the atlas is in its place
     rejected_path(out).unlink(missing_ok=True)  # of an import into the same folder that failed before
     return Atlas.open(out)
 
@@ -106,6 +118,12 @@ def replay(path: Path, taxonomy: Taxonomy) -> Atlas:
     return Atlas.open(path)
 
 
+def packing_path(out: Path) -> Path:
+    """Where an import into `out` keeps what it has packed until the atlas is there: ``.<out>-packing`` beside it."""
+    target = out.resolve()
+    return target.with_name(f".{target.name}-packing")
+
+
 def rejected_path(out: Path) -> Path:
     """Where a failed import into `out` leaves the list of all rejected rows: ``<out>.rejected.csv``."""
     return out.with_name(out.name + ".rejected.csv")
@@ -131,18 +149,50 @@ def _check_terms(imported: Imported, taxonomy: Taxonomy) -> None:
         )
 
 
-def _check_rejected(rejected: pl.DataFrame, imported: Imported, out: Path, allowed: int, why: str) -> None:
+def _check_rejected(
+    rejected: pl.DataFrame, imported: Imported, out: Path, allowed: int, *, when: str = "", again: str = ""
+) -> None:
     if rejected.height <= allowed:
         return
     with replacing(rejected_path(out)) as temporary:
         rejected.write_csv(temporary)
-    shown = "".join(f"\n  row {row}, {file}: {reason}" for file, row, reason in rejected.head(_SHOWN).iter_rows())
-    more = f"\n  and {rejected.height - _SHOWN} more" if rejected.height > _SHOWN else ""
     total = imported.photos.height + imported.rejected.height
     raise TooManyRejectedError(
-        f"{imported.origin}: {rejected.height} of {total} rows are rejected for {why}, and {allowed} are allowed; nothing was "
-        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height} goes on without them.{shown}{more}"
+        f"{imported.origin}: {rejected.height} of {total} rows are rejected for their images{when}, and {allowed} are allowed; nothing was "
+        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height}{again} goes on without them."
+        + "".join(f"\n  {line}" for line in _reasons(rejected))
     )
+
+
+def _reasons(rejected: pl.DataFrame) -> list[str]:
+    """A line for each kind of reason, the most frequent first: how often, the reason, the first rows."""
+    kinds = (
+        rejected.with_columns(kind=pl.col("reason").str.extract(r"^(.*?)(?:: |$)"))
+        .group_by("kind", maintain_order=True)
+        .agg(
+            pl.len(),
+            rows=pl.format("row {}, {}", "row", "file").head(_SHOWN_ROWS),
+            reason=pl.when(pl.col("reason").n_unique() == 1).then(pl.col("reason").first()),
+        )
+        .sort("len", descending=True, maintain_order=True)
+    )
+    lines = []
+    for kind, n, rows, reason in kinds.head(_SHOWN_KINDS).iter_rows():
+        more = f" and {n - _SHOWN_ROWS} more" if n > _SHOWN_ROWS else ""
+        lines.append(f"{n} x {reason or kind}: {'; '.join(rows)}{more}")
+    left = kinds["len"][_SHOWN_KINDS:].sum()
+    return [*lines, f"and {left} for other reasons"] if left else lines
+
+
+def _write_packed(folder: Path, imported: Imported, packing: Packing, rejected: pl.DataFrame, taxonomy: Taxonomy) -> None:
+    """Write all but the images."""
+    if packing.packed.is_empty():
+        raise AtlasError(f"{imported.origin}: no photograph is left, {rejected.height} of its rows were rejected")
+    photos = pl.concat([imported.photos[packing.packed["position"]], packing.packed.select(PACKED_COLUMNS)], how="horizontal")
+    refined = refine(photos, taxonomy, assessed=_assessed(imported.sources), origin=imported.origin)
+    rejected.write_csv(folder / REJECTED)
+    counts = Counts(photos=photos.height, rejected=rejected.height, excluded=imported.n_excluded, unlisted=imported.n_unlisted)
+    _write(folder, photos, refined, taxonomy=taxonomy, sources=imported.sources, counts=counts)
 
 
 def _broken(imported: Imported, packing: Packing) -> pl.DataFrame:

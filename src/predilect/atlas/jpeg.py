@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import io
-import re
-import struct
-import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageFile
 
-__all__ = ["JPEG_QUALITY", "PreparedImage", "prepare_image"]
+from predilect.atlas.colour import flattened, in_srgb, keeps_colours
+from predilect.atlas.decoding import UnusableImageError, one_at_a_time, opened, orientation, read_bytes
+from predilect.atlas.jpeg_stream import (
+    decoded,
+    ends_too_soon,
+    has_several_scans,
+    has_spare_bytes,
+    may_end_too_soon,
+    without_metadata,
+)
+
+__all__ = ["JPEG_QUALITY", "PREPARATION", "PreparedImage", "prepare_image"]
 
 JPEG_QUALITY = 95
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # an MPO, as telephones write it, is a JPEG with more behind it
-_ORIENTATION = 0x0112
+PREPARATION = 2
+"""Version of what `prepare_image` makes of a file; parts of a packing that another version made are not gone on with."""
 
-# What Pillow's decoders raise for files that are cut short, damaged, or made to be so.
-_BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
+# An image is brought to at least so much more than the wanted size by the JPEG decoder itself or by averaging, which are fast; the
+# filter does the rest. Against the filter alone the result differs by less (46 dB on average) than encoding it anew does (43 dB).
+_MARGIN = 1.15
 
-_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"  # square pixels, no thumbnail
-# In coded data 0xff is followed by 0x00 or a restart mark; anything else is the next marker.
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
-_SOS, _EOI, _APP0, _APP14, _APP15, _COM = 0xDA, 0xD9, 0xE0, 0xEE, 0xEF, 0xFE
+_CUT_SHORT = "the image cannot be decoded: it is cut short"
+
+_DIMMEST = 16  # of 255: a photograph of 16 bits whose brightest sample is below it was not scaled to 16 bits
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,109 +67,89 @@ class PreparedImage:
 def prepare_image(path: Path, max_side: int) -> PreparedImage | str:
     """Make the JPEG that is packed for an image file.
 
-    EXIF orientation is applied, an embedded colour profile is converted to sRGB (a profile that cannot be used is ignored, as
-    browsers do), transparent parts become white, and a shorter side above `max_side` is scaled down to it. Where none of
-    this is needed, the pixels of a JPEG are copied bit for bit, without its metadata; otherwise a fresh JPEG of quality
-    `JPEG_QUALITY` without chroma subsampling is made. Of a file with several frames the first is taken.
+    EXIF orientation is applied, an embedded colour profile is converted to sRGB (a profile that cannot be used is passed over, as
+    browsers do), transparent parts become white, 16-bit samples keep their upper 8 bits, and a shorter side above `max_side` is
+    scaled down to it. Where none of this is needed, the pixels of a JPEG are copied bit for bit, without its metadata; otherwise
+    a fresh JPEG of quality `JPEG_QUALITY` without chroma subsampling is made. Of a file with several frames the first is taken.
 
     Args:
         path: The image file.
         max_side: The largest shorter side in pixels.
 
     Returns:
-        The JPEG, or the reason why the file cannot be used, for a person to read.
+        The JPEG, or the reason why the file cannot be used, for a person to read; the kind of reason stands before a colon.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return f"the file cannot be read: {error.strerror or error}"
-    if not data:
-        return "the file is empty"
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.mode.startswith(("I", "F")):  # more than 8 bits, on a scale that the file does not tell
-                return f"its pixels are of mode {image.mode}, not 8 bits per channel"
-            return _copied(image, data, max_side) or _encoded(image, max_side)
-    except UnidentifiedImageError:
-        return f"it is no image of a known format ({', '.join(_FORMATS)})"
-    except _BROKEN as error:
-        return f"the image cannot be decoded: {str(error) or type(error).__name__}"
+        data = read_bytes(path)
+        with one_at_a_time(0, len(data)), opened(data) as image:
+            return _copied(image, data, max_side) or _encoded(image, data, max_side)
+    except UnusableImageError as error:
+        return str(error)
 
 
 def _copied(image: Image.Image, data: bytes, max_side: int) -> PreparedImage | None:
     """The JPEG as it is but for its metadata; None where it must be encoded anew."""
-    plain = image.format in {"JPEG", "MPO"} and image.mode == "RGB" and "icc_profile" not in image.info
-    if not plain or min(image.size) > max_side or image.getexif().get(_ORIENTATION, 1) != 1:
+    if image.format not in {"JPEG", "MPO"} or image.mode != "RGB" or min(image.size) > max_side or orientation(image) != 1:
         return None
-    bare = _without_metadata(data)
-    if bare is None:
+    profile = image.info.get("icc_profile")
+    if profile and not keeps_colours(profile):
         return None
-    with Image.open(io.BytesIO(bare), formats=("JPEG",)) as copy:
-        copy.load()  # a file that is cut short fails here
-        return _prepared(bare, copy.size)
+    picture = without_metadata(data)
+    if picture is None:
+        return None
+    step = 1 if has_several_scans(picture) else 8
+    samples = decoded(picture, step)
+    if (step == 1 or may_end_too_soon(samples)) and ends_too_soon(picture, samples, step):
+        raise UnusableImageError(_CUT_SHORT)
+    if has_spare_bytes(picture, samples if step == 8 else decoded(picture, 8)):
+        return None
+    return _prepared(picture, image.size)
 
 
-def _encoded(image: Image.Image, max_side: int) -> PreparedImage:
-    shrink = max_side / min(image.size)
-    if shrink < 0.5:
-        # The JPEG decoder itself can halve the size several times; at least twice the wanted size is left to the filter.
-        image.draft(None, (round(2 * shrink * image.width), round(2 * shrink * image.height)))
-    ImageOps.exif_transpose(image, in_place=True)
-    image = _in_srgb(image)
-    shrink = max_side / min(image.size)
-    if shrink < 1:
-        size = (max(max_side, round(shrink * image.width)), max(max_side, round(shrink * image.height)))
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    image.info = {}  # Pillow would write the comment along
+def _encoded(image: Image.Image, data: bytes, max_side: int) -> PreparedImage:
+    deep = _is_deep(image)
+    width, height = image.size
+    shrink = min(1.0, max_side / min(width, height))
+    image.draft(None, (round(_MARGIN * shrink * width), round(_MARGIN * shrink * height)))
+    n_pixels = width * height if image.info.get("progressive") else image.width * image.height  # such a decoder holds all of it
+    with one_at_a_time(n_pixels):
+        image.load()
+        turn, profile = (
+            orientation(image),
+            image.info.get("icc_profile"),
+        )  # Pillow turns a TIFF itself, and a PNG has them at its end
+        if image.format in {"JPEG", "MPO"}:
+            _check_end(image, data, step=round(width / image.width))
+        flat = flattened(image)
+        if deep and max(np.ravel(flat.getextrema())) < _DIMMEST:
+            raise UnusableImageError(
+                "its 16-bit samples fill less than a sixteenth of their range: they are on a scale that the file does not tell"
+            )
+        if shrink < 1:
+            size = (max(max_side, round(shrink * width)), max(max_side, round(shrink * height)))
+            flat = flat.resize(size, Image.Resampling.BICUBIC, reducing_gap=_MARGIN)
+    flat = in_srgb(flat, profile)
+    if turn in _UPRIGHT:
+        flat = flat.transpose(_UPRIGHT[turn])
+    flat.info = {}  # Pillow would write the comment along
     target = io.BytesIO()
-    image.save(target, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return _prepared(target.getvalue(), image.size)
+    flat.save(target, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return _prepared(target.getvalue(), flat.size)
 
 
 def _prepared(data: bytes, size: tuple[int, int]) -> PreparedImage:
     return PreparedImage(data, *size, sha256=sha256(data).hexdigest())
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """The image in mode RGB, colours by its profile, on white where it is transparent."""
-    profile = image.info.get("icc_profile")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    elif image.mode not in {"L", "CMYK"}:
-        image = image.convert("RGB")
-    if profile:
-        try:
-            return ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB") or image
-        except ImageCms.PyCMSError:
-            pass  # damaged, or of another colour space than the pixels: shown as if there were none
-    return image.convert("RGB")
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file holds 16 bits a sample; of colours Pillow keeps the upper 8, and the mode does not tell."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return image.mode.startswith("I;16") or any(";16" in str(tile.args) for tile in tiles)
 
 
-def _without_metadata(data: bytes) -> bytes | None:
-    """The first image of a JPEG file without its APPn and COM segments; None if its structure is not understood.
-
-    Of those, Adobe's APP14 and the presence of a JFIF segment are kept: they tell a decoder how the colours are coded. The JFIF
-    segment is written afresh, for it may hold a thumbnail.
-    """
-    parts, position, in_scan = [data[:2]], 2, False
-    while found := _NEXT_MARKER.search(data, position) if in_scan else _NEXT_MARKER.match(data, position):
-        if in_scan:
-            parts.append(data[position : found.start()])
-        marker = found.group(1)[0]
-        if marker == _EOI:
-            parts.append(b"\xff\xd9")
-            return b"".join(parts)
-        start = found.end()
-        length = int.from_bytes(data[start : start + 2])
-        if length < 2 or start + length > len(data):
-            return None
-        segment = data[start : start + length]
-        if marker == _APP0 and segment[2:7] == b"JFIF\x00":
-            parts.append(_JFIF)
-        elif marker == _APP14 and segment[2:7] == b"Adobe" and length >= 14:
-            parts.append(b"\xff\xee\x00\x0e" + segment[2:14])
-        elif not (_APP0 <= marker <= _APP15 or marker == _COM):
-            parts.append(bytes((0xFF, marker)) + segment)
-        position, in_scan = start + length, marker == _SOS
-    return None
+def _check_end(image: Image.Image, data: bytes, step: int) -> None:
+    samples = np.asarray(image)
+    if image.info.get("progressive") or may_end_too_soon(samples):
+        picture = without_metadata(data)
+        if picture is not None and ends_too_soon(picture, samples, step):
+            raise UnusableImageError(_CUT_SHORT)

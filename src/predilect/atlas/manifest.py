@@ -15,6 +15,7 @@ import polars as pl
 from predilect.atlas.photo import MODALITIES, PHOTO_SCHEMA, SKIN_TONE_SCALES
 from predilect.errors import AtlasError, nearest
 from predilect.files import replacing
+from predilect.tables import read_csv
 
 __all__ = ["MAX_AGE", "parse_photos", "read_manifest", "read_text_table", "write_manifest"]
 
@@ -76,18 +77,7 @@ def read_text_table(path: Path) -> pl.DataFrame:
     Raises:
         AtlasError: If the file is missing, is not UTF-8 CSV, has a ragged row or names a column twice.
     """
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except FileNotFoundError:
-        raise AtlasError(f"{path}: there is no such file") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise AtlasError(f"{path} cannot be read as CSV: {reason}") from error
-    names = set(frame.columns)
-    for name in frame.columns:
-        original, marker, _ = name.rpartition("_duplicated_")
-        if marker and original in names:
-            raise AtlasError(f"{path}: column {original!r} is named twice")
+    frame = read_csv(path, AtlasError)
     return frame.with_columns(_stripped(pl.col(name)) for name in frame.columns)
 
 
@@ -108,6 +98,8 @@ def parse_photos(cells: pl.DataFrame, origin: str) -> pl.DataFrame:
     _check_columns(cells, origin)
     present = {name: _as_text(cells[name], origin) for name in PHOTO_SCHEMA.names() if name in cells.columns}
     text = pl.DataFrame([present.get(name, pl.Series(name, [None] * cells.height, dtype=pl.String)) for name in PHOTO_SCHEMA])
+    # "./a.jpg", as a listing writes it, and "x//a.jpg" are the same file as "a.jpg" and "x/a.jpg".
+    text = text.with_columns(pl.col("file_name").str.replace_all(r"/(\./|/)+", "/").str.replace(r"^(\./)+", ""))
     _check_file_names(text, origin)
     text = text.with_columns(
         image_id=pl.coalesce("image_id", pl.col("file_name").str.extract(r"([^/]+?)(?:\.[^./]*)?$")),
@@ -215,6 +207,7 @@ def _check_file_names(text: pl.DataFrame, origin: str) -> None:
     outside = names.str.contains(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)")
     _refuse(names, outside, "allowed is a path inside the manifest's folder, relative to it", origin)
     _refuse(names, names.str.contains(r"(^|/)\.?$"), "allowed is the path of a file", origin)
+    _refuse(names, names.str.contains(r"[\x00-\x1f\x7f]"), "allowed is a name without control characters", origin)
 
 
 def _check_unique(text: pl.DataFrame, column: str, origin: str) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import operator
 import os
+import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, SupportsIndex
@@ -24,10 +27,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from predilect.atlas.jpeg import PreparedImage, prepare_image
+from predilect.atlas.parts import Parts, packing_parts
 from predilect.errors import AtlasError
 from predilect.files import replacing
 
-__all__ = ["MAX_SIDE", "ROWS_PER_BATCH", "PackedImages", "Packing", "pack_images"]
+__all__ = ["MAX_SIDE", "ROWS_PER_BATCH", "PackedImages", "Packing", "pack_images", "pack_in_parts"]
 
 MAX_SIDE = 512
 """The largest shorter side, in pixels, that an image is packed with."""
@@ -39,6 +43,8 @@ _SCHEMA = pa.schema(
     {"image_id": pa.string(), "image": pa.large_binary(), "width": pa.int32(), "height": pa.int32()},
     metadata={_VERSION_KEY: _SCHEMA_VERSION},
 )
+_PACKED = pl.Schema({"position": pl.Int64(), "width": pl.Int32(), "height": pl.Int32(), "sha256": pl.String()})
+_REJECTED = pl.Schema({"position": pl.Int64(), "reason": pl.String()})
 _WAITING_PER_WORKER = 4
 
 
@@ -66,9 +72,6 @@ def pack_images(
 ) -> Packing:
     """Pack image files into one Arrow file; a file that cannot be used is left out, with the reason.
 
-    Files are decoded by a thread per processor core (decoding does not hold Python's lock); no more than a few images per core
-    and one record batch are in memory.
-
     Args:
         image_ids: N unique ids, in the order in which the images are to be packed.
         paths: N files.
@@ -80,31 +83,43 @@ def pack_images(
         ValueError: If the lengths differ or `max_side` is not positive.
         PredilectError: If `out` cannot be written.
     """
-    if len(image_ids) != len(paths):
-        raise ValueError(f"{len(image_ids)} image ids for {len(paths)} files")
-    if max_side < 1:
-        raise ValueError(f"max_side must be positive, not {max_side}")
-    packed: list[tuple[int, int, int, str]] = []
-    rejected: list[tuple[int, str]] = []
-    waiting: list[tuple[str, bytes, int, int]] = []
-    with replacing(out) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        for position, result in enumerate(_prepared(paths, max_side)):
-            if isinstance(result, str):
-                rejected.append((position, result))
-            else:
-                packed.append((position, result.width, result.height, result.sha256))
-                waiting.append((image_ids[position], result.data, result.width, result.height))
-            if len(waiting) == ROWS_PER_BATCH:
-                writer.write_batch(_batch(waiting))
-                waiting.clear()
-            if on_progress is not None:
-                on_progress(position + 1, len(paths))
-        if waiting:
-            writer.write_batch(_batch(waiting))
-    return Packing(
-        pl.DataFrame(packed, {"position": pl.Int64, "width": pl.Int32, "height": pl.Int32, "sha256": pl.String}, orient="row"),
-        pl.DataFrame(rejected, {"position": pl.Int64, "reason": pl.String}, orient="row"),
-    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".packing-", dir=out.parent) as folder:
+        names = [str(path) for path in paths]
+        with packing_parts(Path(folder), image_ids, paths, names=names, max_side=max_side, resume=False) as parts:
+            return pack_in_parts(parts, out, on_progress)
+
+
+def pack_in_parts(parts: Parts, out: Path, on_progress: Callable[[int, int], None] | None = None) -> Packing:
+    """Pack image files as `pack_images` does, keeping each part that is finished; parts that are there are not made again.
+
+    Files are decoded by a thread per processor core (decoding does not hold Python's lock); no more than a few images per core
+    and one part are in memory. The result is the same, byte for byte, however often the packing was stopped.
+
+    Args:
+        parts: The files, and where finished parts are kept.
+        out: The file to write, atomically.
+        on_progress: Called with (files done, N) after each file, and first for those that were done before.
+
+    Raises:
+        PredilectError: If a part or `out` cannot be written.
+    """
+    total = len(parts.paths)
+    missing = [part for part in range(parts.count) if not parts.is_finished(part)]
+    done = total - sum(len(parts.files(part)) for part in missing)
+    if done and on_progress is not None:
+        on_progress(done, total)
+    files = (parts.paths[position] for part in missing for position in parts.files(part))
+    with closing(_prepared(files, parts.max_side)) as coming:
+        for part in missing:
+            results = []
+            for result in islice(coming, len(parts.files(part))):
+                results.append(result)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, total)
+            parts.write(part, results)
+    return _put_together(parts, out)
 
 
 class PackedImages:
@@ -176,7 +191,7 @@ class PackedImages:
         self.close()
 
 
-def _prepared(paths: Sequence[Path], max_side: int) -> Iterator[PreparedImage | str]:
+def _prepared(paths: Iterable[Path], max_side: int) -> Generator[PreparedImage | str]:
     """The prepared images in the order of the paths, a few of them ahead of the reader."""
     prepare = partial(prepare_image, max_side=max_side)
     workers = min(os.cpu_count() or 1, 16)
@@ -193,7 +208,31 @@ def _prepared(paths: Sequence[Path], max_side: int) -> Iterator[PreparedImage | 
         pool.shutdown(cancel_futures=True)  # an interrupted import does not wait for what nobody will read
 
 
-def _batch(rows: Sequence[tuple[str, bytes, int, int]]) -> Any:
-    return pa.record_batch(
-        [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)], schema=_SCHEMA
-    )
+def _put_together(parts: Parts, out: Path) -> Packing:
+    """Write the images of all parts into one file."""
+    packed, rejected = [_PACKED.to_frame()], [_REJECTED.to_frame()]
+    waiting = _SCHEMA.empty_table()  # fewer than a batch
+    with replacing(out) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        for part in range(parts.count):
+            batch, positions = parts.read(part), parts.files(part)
+            rows = pl.DataFrame(pl.from_arrow(batch.drop_columns("image"))).with_columns(
+                position=pl.Series(positions, dtype=pl.Int64)
+            )
+            packed.append(rows.filter(pl.col("reason").is_null()).select(_PACKED.names()))
+            rejected.append(rows.filter(pl.col("reason").is_not_null()).select(_REJECTED.names()))
+            ids = pa.array([parts.image_ids[position] for position in positions], pa.string())
+            table = pa.table([ids, *(batch.column(name) for name in _SCHEMA.names[1:])], schema=_SCHEMA)
+            waiting = pa.concat_tables([waiting, table.filter(table["image"].is_valid())])
+            ready = waiting.num_rows - waiting.num_rows % ROWS_PER_BATCH
+            _write_batches(writer, waiting.slice(0, ready))
+            waiting = waiting.slice(ready)
+        _write_batches(writer, waiting)
+    return Packing(pl.concat(packed), pl.concat(rejected))
+
+
+def _write_batches(writer: Any, table: Any) -> None:
+    for start in range(0, table.num_rows, ROWS_PER_BATCH):
+        rows = table.slice(start, ROWS_PER_BATCH)
+        # Made anew: a slice is written with padding that tells where it was cut, and the parts must leave no trace.
+        columns = [pa.array(column.to_pylist(), column.type) for column in rows.columns]
+        writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))

@@ -83,7 +83,7 @@ def find_table(root: Path, name: str, columns: Collection[str]) -> tuple[Path, p
     Raises:
         AtlasError: If there is no such file or more than one, it cannot be read, or a column is missing.
     """
-    paths = [root / path for path in sorted(walk_files(root)) if path.rpartition("/")[2] == name]
+    paths = [root / path for path in walk_files(root).files if path.rpartition("/")[2] == name]
     if len(paths) != 1:
         found = f"it is there {len(paths)} times: {', '.join(map(str, paths[:3]))}" if paths else "it is not there"
         raise AtlasError(f"{root} must hold the table {name} once, at any depth; {found}")

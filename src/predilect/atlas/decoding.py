@@ -1,0 +1,234 @@
+"""Opening an image file that came from anywhere: what is read, up to which size, and why a file is not."""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
+
+__all__ = [
+    "MAX_ASPECT",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "UnusableImageError",
+    "decoder_versions",
+    "one_at_a_time",
+    "opened",
+    "orientation",
+    "read_bytes",
+]
+
+MAX_PIXELS = 2**27
+"""134 megapixels: the largest cameras in use (102 and 108) are below it, and decoded it takes half a gigabyte."""
+
+MAX_BYTES = 6 * MAX_PIXELS
+"""Of a file: what `MAX_PIXELS` of three 16-bit samples take uncompressed."""
+
+MIN_SIDE = 16
+"""Pixels of the shorter side; below it is an icon, a tracking pixel or a damaged header, and no skin to be seen."""
+
+MAX_ASPECT = 20
+"""Longer side by shorter side; beyond it is a strip, of which training and testing would see next to nothing."""
+
+_HUGE_PIXELS, _HUGE_BYTES = 2**25, 2**26
+_HUGE = threading.RLock()
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # an MPO, as telephones write it, is a JPEG with more behind it
+_ORIENTATION, _SUBFILE, _REDUCED = 0x0112, 254, 1
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_OTHERS = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"<?xml", "an XML document"),
+    (b"<svg", "a drawing (SVG)"),
+    (b"<", "a web page"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000"),
+    (b"\xff\xd8\xff", "a JPEG with a damaged header or of a rare kind"),
+    (b"\x89PNG", "a PNG with a damaged header"),
+    (b"GIF8", "a GIF with a damaged header"),
+    (b"RIFF", "a WebP with a damaged header, or a sound or film"),
+    (b"II*\x00", "a TIFF with a damaged header or of a rare kind"),
+    (b"MM\x00*", "a TIFF with a damaged header or of a rare kind"),
+    (b"BM", "a BMP with a damaged header or of a rare kind"),
+)
+
+# What decoders raise for files that are cut short, damaged, or made to be so.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError, MemoryError, AttributeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+
+
+class UnusableImageError(Exception):
+    """A file that cannot be packed; the message is the reason, for a person to read."""
+
+
+class _Quiet:
+    """No warnings of decoders while any thread is inside: `warnings.catch_warnings` in each would be undone in the wrong order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._depth:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"(PIL|pi_heif)\.")
+            self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        UnusableImageError: If it is missing, cannot be read, is empty, is beyond `MAX_BYTES`, or is no regular file (a pipe would be
+            waited for without end).
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UnusableImageError("it is a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnusableImageError("it is a pipe, a socket or a device, not a file")
+        if status.st_size > MAX_BYTES:
+            raise UnusableImageError(
+                f"the file is too large: {status.st_size / 1e6:,.0f} MB, at most {MAX_BYTES / 1e6:,.0f} MB are read"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnusableImageError(f"the file cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a name that no file can have
+        raise UnusableImageError(f"the file cannot be read: {error}") from error
+    if not data:
+        raise UnusableImageError("the file is empty")
+    return data
+
+
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """Open an image whose header is as it should be; whatever the decoder says while it is open is a reason, not a crash.
+
+    Pillow's warnings (of damaged EXIF and the like, of images that it holds to be large) are not shown meanwhile.
+
+    Raises:
+        UnusableImageError: If the data is no image of a known format, is beyond the limits of this module, or turns out to be damaged
+            inside the block.
+    """
+    with _QUIET:
+        try:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+                _check(image)
+                yield image
+        except UnidentifiedImageError as error:
+            raise UnusableImageError(_kind(data)) from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise UnusableImageError(_too_many_pixels()) from error
+        except _BROKEN as error:
+            raise UnusableImageError(f"the image cannot be decoded: {_said(error)}") from error
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, it is not one of these or the EXIF data is damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _BROKEN:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def decoder_versions() -> tuple[str, ...]:
+    """What decodes, with its version: another one may give other pixels."""
+    parts = ("libjpeg_turbo", "jpg", "zlib", "libtiff", "webp", "avif", "littlecms2")
+    heif = version("pi-heif") if _reads_heif() else "none"
+    return (f"pillow {version('pillow')}", f"pi-heif {heif}", *(f"{name} {features.version(name)}" for name in parts))
+
+
+@contextmanager
+def one_at_a_time(n_pixels: int, n_bytes: int = 0) -> Iterator[None]:
+    """Let only one thread at a time hold a huge image, so that memory does not grow with the number of threads."""
+    if n_pixels <= _HUGE_PIXELS and n_bytes <= _HUGE_BYTES:
+        yield
+        return
+    with _HUGE:
+        yield
+
+
+def _check(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnusableImageError(_too_many_pixels())
+    if min(width, height) < MIN_SIDE:
+        raise UnusableImageError(f"the image is too small: {width} x {height} pixels, the shorter side must have {MIN_SIDE}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UnusableImageError(
+            f"the image is a strip: {width} x {height} pixels, at most {MAX_ASPECT} times as long as wide is read"
+        )
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16S"):
+        raise UnusableImageError(f"its pixels are of a kind whose scale the file does not tell: mode {image.mode} of Pillow")
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and int(image.tag_v2.get(_SUBFILE, 0)) & _REDUCED:
+        raise UnusableImageError("its first image is only a preview, as in a camera's raw file; export it as JPEG or TIFF")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    return (*_FORMATS, *(("AVIF",) if features.check("avif") else ()), *(("HEIF",) if _reads_heif() else ()))
+
+
+@cache
+def _reads_heif() -> bool:
+    try:
+        import pi_heif  # noqa: PLC0415 (an extra)
+    except ImportError:
+        return False
+    pi_heif.register_heif_opener()
+    return True
+
+
+def _kind(data: bytes) -> str:
+    """Why nothing could open the data."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and not _reads_heif():
+        return "it is a HEIC file, which the package pi-heif reads: pip install 'predilect[heic]'"
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    found = next((name for begins, name in _OTHERS if start.startswith(begins)), "")
+    if data[128:132] == b"DICM":
+        found = "a DICOM file"
+    known = ", ".join(_formats())
+    return f"it is no image of a known format ({known})" + (f"; it looks like {found}" if found else "")
+
+
+def _too_many_pixels() -> str:
+    return f"the image is too large: it has more than {MAX_PIXELS // 10**6} megapixels"
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, EOFError) or "truncated" in text.lower():
+        return "it is cut short"
+    if "MAX_TEXT" in text:  # of compressed text or a profile in a PNG
+        return "text or a colour profile in it unpacks to an unreasonable size"
+    return text or type(error).__name__

@@ -1,0 +1,204 @@
+"""Every file of the corpus ends as it should; whatever else is in a file, nothing raises and what is packed can be read."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import sys
+import threading
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from made_images import CASES, MARK, ROUGH, jpeg, picture, saved
+from predilect.atlas import decoding
+from predilect.atlas.decoding import MAX_BYTES
+from predilect.atlas.jpeg import PreparedImage, prepare_image
+from predilect.atlas.pack import MAX_SIDE
+
+SEEN = {"Jane", "Doe", "1960-04-01", "Exif", "ICC_PROFILE", "Photoshop", "xmpmeta", "8BIM"}
+
+
+def prepared(folder: Path, data: bytes) -> PreparedImage | str:
+    path = folder / "a.jpg"
+    path.write_bytes(data)
+    return prepare_image(path, MAX_SIDE)
+
+
+def decoded(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        assert image.mode == "RGB"
+        assert set(image.info) <= {
+            "jfif",
+            "jfif_version",
+            "jfif_unit",
+            "jfif_density",
+            "adobe",
+            "adobe_transform",
+            "progressive",
+            "progression",
+        }
+        assert not image.getexif()
+        return np.asarray(image).astype(int)
+
+
+def test_the_corpus_is_large_enough():
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_file_ends_as_it_should(tmp_path, name):
+    if name.startswith("heic"):
+        pytest.importorskip("pi_heif")
+    made = CASES[name]()
+    result = prepared(tmp_path, made.data)
+    if made.said is not None:
+        assert isinstance(result, str), "packed, though it is broken"
+        assert made.said in result
+        assert "0x" not in result  # the same from run to run
+        assert "\n" not in result
+        return
+    assert isinstance(result, PreparedImage), result
+    pixels = decoded(result.data)
+    assert pixels.shape == (result.height, result.width, 3)
+    assert not [trace for trace in SEEN if trace.encode() in result.data]
+    if made.copied is not None:
+        assert np.array_equal(pixels, decoded(made.copied))
+        assert len(result.data) <= len(made.copied)
+        assert result.data[-40:] == made.copied[-40:]  # coded data, not coded anew
+    else:
+        assert pixels.shape == made.pixels.shape
+        assert np.abs(pixels - made.pixels).mean() < made.tolerance
+
+
+def test_the_mark_is_planted_in_every_container():
+    planted = {name for name, make in CASES.items() if MARK in make().data}
+    assert {name.partition("-")[0] for name in planted} >= {"jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "heic"}
+
+
+class TestWhatLiesInPlaceOfAFile:
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "a.jpg")
+        found = []
+        thread = threading.Thread(target=lambda: found.append(prepare_image(tmp_path / "a.jpg", MAX_SIDE)), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert found == ["it is a pipe, a socket or a device, not a file"]
+
+    def test_sockets_devices_folders_and_links_to_nowhere(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # a socket's path must be short
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("s.jpg")
+            assert "a socket" in prepare_image(Path("s.jpg"), MAX_SIDE)
+        assert "a device" in prepare_image(Path("/dev/zero"), MAX_SIDE)
+        assert prepare_image(tmp_path, MAX_SIDE) == "it is a folder, not a file"
+        (tmp_path / "l.jpg").symlink_to("nowhere")
+        assert prepare_image(tmp_path / "l.jpg", MAX_SIDE) == "the file cannot be read: No such file or directory"
+        assert "cannot be read" in prepare_image(tmp_path / "a\0b.jpg", MAX_SIDE)
+        assert "cannot be read" in prepare_image(tmp_path / ("a" * 300), MAX_SIDE)
+
+    def test_a_file_that_may_not_be_read(self, tmp_path, monkeypatch):
+        (tmp_path / "a.jpg").write_bytes(jpeg())
+
+        def refuse(self):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        assert prepare_image(tmp_path / "a.jpg", MAX_SIDE) == "the file cannot be read: Permission denied"
+
+    def test_a_file_larger_than_any_image_is_not_read(self, tmp_path):
+        with (tmp_path / "a.jpg").open("wb") as file:
+            file.truncate(MAX_BYTES + 1)
+        assert "the file is too large" in prepare_image(tmp_path / "a.jpg", MAX_SIDE)
+
+
+class TestHeic:
+    def test_without_its_package_the_reason_says_what_to_install(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pi_heif", None)
+        for cached in (decoding._reads_heif, decoding._formats):
+            cached.cache_clear()
+        try:
+            assert "pip install 'predilect[heic]'" in prepared(tmp_path, CASES["heic"]().data)
+        finally:
+            for cached in (decoding._reads_heif, decoding._formats):
+                cached.cache_clear()
+
+
+def test_a_bomb_takes_little_memory(tmp_path):
+    made = {
+        name: CASES[name]().data for name in CASES if name.endswith(("bomb", "200-megapixels", "4000-megapixels", "huge-screen"))
+    }
+    assert len(made) >= 6
+    tracemalloc.start()
+    for data in made.values():
+        assert isinstance(prepared(tmp_path, data), str)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+
+
+def test_warnings_of_decoders_are_not_shown_and_ours_stay_as_they_were(tmp_path):
+    damaged = CASES["jpeg-damaged-exif"]().data
+    (tmp_path / "b.jpg").write_bytes(damaged)
+    before = warnings.filters[:]
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        threads = [threading.Thread(target=prepare_image, args=(tmp_path / "b.jpg", MAX_SIDE)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        warnings.warn("mine", stacklevel=1)
+    assert [str(item.message) for item in shown] == ["mine"]
+    assert warnings.filters == before
+
+
+SOUND = {
+    "jpeg": jpeg(),
+    "jpeg-progressive": jpeg(progressive=True, subsampling=2),
+    "jpeg-restarts": jpeg(restart_marker_blocks=3, icc_profile=b"x" * 200),
+    "jpeg-cmyk": jpeg(picture().convert("CMYK")),
+    "png": saved(picture(), "PNG"),
+    "png-palette": saved(picture().quantize(32), "PNG"),
+    "gif": saved(picture().quantize(32), "GIF"),
+    "bmp": saved(picture(), "BMP"),
+    "tiff": saved(picture(), "TIFF"),
+    "tiff-lzw": saved(picture(), "TIFF", compression="tiff_lzw"),
+    "tiff-jpeg": saved(picture(), "TIFF", compression="jpeg"),
+    "webp": saved(picture(), "WEBP"),
+    "webp-animated": saved(picture(1), "WEBP", save_all=True, append_images=[picture(2)]),
+    "avif": saved(picture(), "AVIF"),
+    "heic": CASES["heic"]().data,
+}
+
+
+@pytest.mark.parametrize("kind", SOUND)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_file_never_raises(tmp_path, kind, seed):
+    rng = np.random.default_rng(seed)
+    data = bytearray(SOUND[kind])
+    reach = len(data) if seed % 2 else min(len(data), 400)  # headers are where decoders stumble
+    for place in rng.integers(0, reach, rng.integers(1, 8)):
+        data[place] = rng.choice([0, 255, rng.integers(256)])
+    if seed % 3 == 0:
+        del data[rng.integers(len(data)) :]
+    result = prepared(tmp_path, bytes(data))
+    if isinstance(result, str):
+        assert result
+    else:
+        assert decoded(result.data).shape == (result.height, result.width, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 2}, {"progressive": True}, {"restart_marker_blocks": 7}, {"quality": 30}])
+def test_wherever_a_jpeg_is_cut_it_is_noticed(tmp_path, options):
+    whole = jpeg(ROUGH, **options)
+    start = whole.index(b"\xff\xda") + 20
+    assert isinstance(prepared(tmp_path, whole), PreparedImage)
+    for place in np.random.default_rng(1).integers(start, len(whole) - 12, 12):
+        for end in (b"", b"\xff\xd9"):
+            assert "cut short" in prepared(tmp_path, whole[:place].rstrip(b"\xff") + end)
