@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import shutil
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -362,7 +364,7 @@ def test_bad_input_and_usage_end_in_one_line_on_stderr(place, monkeypatch, capsy
     (place.root / "not-text.csv").write_bytes(b"image_id,lesion/a\n\xff\xfe,1\n")
     assert leave(*command.split(" ")) == code
     shown = capsys.readouterr()
-    assert shown.out.strip() in ("", "image_id") or command.startswith("predict")
+    assert shown.out.strip() in ("", "image_id", "looking for copies") or command.startswith("predict")
     assert len(re.sub(r"a{300}", "", one_line(shown.err))) > 20
     assert not (place.root / "new").exists()
 
@@ -386,7 +388,40 @@ def test_ctrl_c_leaves_with_130(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr("predilect.cli.scores.Run.open", stopped)
     assert leave("report", tmp_path) == 130
-    assert "--resume" in one_line(capsys.readouterr().err)
+    assert one_line(capsys.readouterr().err) == "stopped\n"
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_training_with_the_command_that_goes_on(place, monkeypatch, capsys, resume, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("predilect.cli.train.compare", lambda *_, **__: signal.raise_signal(number))
+    given = ("crossval", place.atlas, "--systems", "mtl", "--recipe", place.recipe, "--out", "a folder")
+    assert leave(*given, *resume) == code
+    said = one_line(capsys.readouterr().err)
+    assert said.startswith("stopped; go on with: predilect ")
+    assert shlex.split(said.partition("predilect ")[2]) == [*map(str, given), "--resume"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_resuming_what_was_never_started_starts_it_and_says_so(place, tmp_path, capsys):
+    given = ("train", place.atlas, "--recipe", place.recipe, "--out", tmp_path / "run", "--system", "resnet")
+    assert leave(*given, "--resume") == 0
+    shown = capsys.readouterr().out
+    assert f"resume    {tmp_path / 'run'} holds no run yet: nothing to resume, it starts from the beginning\n" in shown
+    assert f"bundle    {tmp_path / 'run' / 'bundle'}" in shown
+    assert leave(*given, "--resume") == 0
+    assert "nothing to resume" not in capsys.readouterr().out
+
+
+def test_a_lost_checkpoint_is_told_of_and_the_training_starts_again(place, tmp_path, capsys):
+    shutil.copytree(place.run, tmp_path / "run")
+    folder = tmp_path / "run" / "mtl" / "seed-1" / "fold-1"
+    (folder / "result.json").unlink()
+    before = (folder / "predictions.parquet").read_bytes()
+    assert again(replace(place, run=tmp_path / "run"), "--refit", "mtl") == 0
+    assert f"resume    {folder} has a log and no checkpoint: this training starts from the beginning" in capsys.readouterr().out
+    assert (folder / "predictions.parquet").read_bytes() == before
 
 
 def test_the_bar_of_all_trainings_counts_what_was_finished_and_what_ended_early(monkeypatch):

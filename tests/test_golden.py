@@ -91,6 +91,7 @@ RECIPE = {
     "keep": "last",
     "validation_share": 0.2,
     "batchnorm": "train",
+    "frozen_stages": 0,
     "precision": "fp32",
 }
 COMMAND = "predilect crossval atlas --systems mtl --recipe recipe.toml --out run --refit mtl"
@@ -334,7 +335,7 @@ def test_the_run_opens():
     run, atlas = Run.open(GOLDEN / "run"), Atlas.open(GOLDEN / "atlas")
     assert list(run.info) == [
         "command", "atlas", "systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash", "notes", "sources",
-        "versions", "machine",
+        "versions", "machine", "files", "resumed",
     ]  # fmt: skip
     assert (run.info["command"], run.info["atlas"], run.info["seeds"], run.info["folds"]) == (COMMAND, "atlas", [1], [0, 1])
     assert run.info["systems"] == {"mtl": {"tasks": ["lesion", "site"], "recipe": RECIPE}}
@@ -346,6 +347,14 @@ def test_the_run_opens():
     assert run.info["sources"] == SOURCES
     assert tuple(run.info["versions"]) == VERSIONED
     assert run.info["machine"] == {"device": "a processor", "devices": 1, "threads": 1, "precision": "32-true"}
+    assert run.info["files"] == {"truth.parquet": hashlib.sha256((run.path / "truth.parquet").read_bytes()).hexdigest()}
+    assert run.info["resumed"] == []
+
+
+def sealed(value: dict[str, object]) -> str:
+    """The checksum of a JSON object as docs/formats.md describes it."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def test_the_folds_of_the_run_read():
@@ -353,7 +362,13 @@ def test_the_folds_of_the_run_read():
     same = {"chosen_iteration": 3, "iterations": 3, "drops": [2, 3], "images_per_second": 6.0, "seconds": 2.25}
     counts = ({"n_train": 3, "n_validation": 1, "n_test": 3}, {"n_train": 2, "n_validation": 1, "n_test": 4})
     for fold, (count, loss) in enumerate(zip(counts, (0.8003566861152649, 4.115236401557922), strict=True)):
-        assert run.fold_result("mtl", 1, fold) == {**same, **count, "validation_loss": loss}
+        result = run.fold_result("mtl", 1, fold)
+        files, digest = result.pop("files"), result.pop("sha256")
+        assert result == {**same, **count, "validation_loss": loss}
+        assert list(files) == ["predictions.parquet", "log.jsonl", "checkpoint/weights.safetensors"]
+        for name in ("predictions.parquet", "log.jsonl"):
+            assert files[name] == hashlib.sha256((run.fold_folder("mtl", 1, fold) / name).read_bytes()).hexdigest()
+        assert digest == sealed({**result, "files": files})
     assert run.cost() == {"device_hours": 4.5 / 3600, "images_per_second": 6.0}
     assert run.curves().rows() == [
         ("mtl", 1, 0, 1, 2.4666709899902344, 0.7199990749359131, 0.002),
@@ -439,7 +454,9 @@ def test_the_report_keeps_its_schema_and_its_numbers():
     jsonschema.validate(document, schema, cls=jsonschema.Draft202012Validator)
     assert ReportDocument.model_validate_json(text).model_dump(mode="json") == document
     assert document["title"] == "mtl on atlas"
-    assert document["provenance"] == {**Run.open(GOLDEN / "run").info, **Run.open(GOLDEN / "run").cost()}
+    run = Run.open(GOLDEN / "run")
+    told = {key: value for key, value in run.info.items() if key not in ("files", "resumed")}
+    assert document["provenance"] == {**told, **run.cost()}
     assert document["notes"][:2] == NOTES
     assert document["truth"] == {
         "n_images": 7, "n_groups": 6, "grouped": True, "n_lesion_known": 6, "n_site_known": 5, "machine_made": ["scale"],
@@ -482,6 +499,7 @@ def test_the_bundle_opens_once_it_has_weights(tmp_path):
     info = read_json(GOLDEN / "bundle" / "bundle.json")
     assert list(info) == [
         "schema_version", "files", "system", "labels", "preprocessing", "recipe", "calibration", "provenance", "licences",
+        "sha256",
     ]  # fmt: skip
     assert list(info["files"]) == ["model.safetensors"]
     assert re.fullmatch("[0-9a-f]{64}", info["files"]["model.safetensors"])
@@ -489,7 +507,9 @@ def test_the_bundle_opens_once_it_has_weights(tmp_path):
     model = tmp_path / "model.safetensors"
     weights = assemble_network(LABELS, Recipe.open(str(GOLDEN / "recipe.toml"))).state_dict()
     save_file({name: value.contiguous() for name, value in weights.items()}, model)
+    assert info.pop("sha256") == sealed(info)
     info["files"][model.name] = hashlib.sha256(model.read_bytes()).hexdigest()
+    info["sha256"] = sealed(info)
     (tmp_path / "bundle.json").write_text(json.dumps(info), encoding="utf-8")
     bundle = Bundle.open(tmp_path)
     assert bundle.system == "mtl"

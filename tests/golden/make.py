@@ -26,7 +26,9 @@ from unittest import mock
 
 import torch
 
+from predilect.atlas.audit import AUDIT_FILE
 from predilect.atlas.build import build_atlas
+from predilect.atlas.examine import examine, near_duplicate_clusters
 from predilect.atlas.folder import Atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.manifest import read_manifest, write_manifest
@@ -63,8 +65,10 @@ def make(out: Path) -> None:
     with tempfile.TemporaryDirectory() as name, chdir(name), _stand_ins():  # chdir: rejected.csv names the folder of photographs
         work, photographs = Path(name), Path("photographs")
         _draw(photographs)
-        _train(_make_atlas(photographs, out / "atlas"), work)
-        shutil.copytree(work / "run", out / "run", ignore=shutil.ignore_patterns("checkpoint", "refit", "report"))
+        atlas = _make_atlas(photographs, out / "atlas")
+        _train(atlas, work)
+        examine(atlas).write(atlas.path / AUDIT_FILE)
+        shutil.copytree(work / "run", out / "run", ignore=shutil.ignore_patterns(".lock", "checkpoint", "refit", "report"))
         for path in ("run/report/report.json", "bundle/bundle.json"):
             (out / path).parent.mkdir()
             shutil.copy(work / path, out / path)
@@ -95,7 +99,8 @@ def _make_atlas(photographs: Path, out: Path) -> Atlas:
         for source in imported.sources
     )
     atlas = build_atlas(replace(imported, sources=sources), Taxonomy.read(HERE / "taxonomy.toml"), out, max_rejected=1)
-    splits = make_splits(atlas.photos, atlas.labels.columns, folds=2, content_hash=atlas.content_hash)
+    copies = near_duplicate_clusters(atlas)
+    splits = make_splits(atlas.photos, atlas.labels.columns, folds=2, near_duplicates=copies, content_hash=atlas.content_hash)
     splits.write(atlas.path / "splits.parquet")
     return atlas
 

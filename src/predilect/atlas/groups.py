@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from predilect.errors import SplitError
 
-__all__ = ["connected_groups", "stratified_folds"]
+__all__ = ["clusters_joining", "connected_groups", "stratified_folds"]
 
 _LINKS = ("patient_id", "lesion_id", "case_id")
 
@@ -70,6 +70,18 @@ def connected_groups(photos: pl.DataFrame, near_duplicates: pl.DataFrame | None 
     _, component = connected_components(graph.tocsr(), directed=False)
     smallest = rows.select(pl.col("image_id").min().over(pl.Series("component", component)))["image_id"]
     return np.array(smallest.to_list(), dtype=np.str_)
+
+
+def clusters_joining(photos: pl.DataFrame, near_duplicates: pl.DataFrame) -> int:
+    """Count the clusters of near-duplicates that join photographs which no id joins.
+
+    Args:
+        photos: As for `connected_groups`.
+        near_duplicates: Rows of `image_id` and `cluster`; all of them in `photos`.
+    """
+    by_ids = photos.select("image_id", group=pl.Series(connected_groups(photos).tolist(), dtype=pl.String))
+    spread = near_duplicates.drop_nulls("cluster").join(by_ids, on="image_id").group_by("cluster").agg(pl.col("group").n_unique())
+    return int((spread["group"] > 1).sum())
 
 
 def stratified_folds(

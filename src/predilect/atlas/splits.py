@@ -7,7 +7,7 @@ made for and the seed. Fold -1 is the tuning slice, on which recipes are chosen 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from predilect.atlas.groups import connected_groups, stratified_folds
+from predilect.atlas.groups import clusters_joining, connected_groups, stratified_folds
 from predilect.errors import SplitError, nearest
 from predilect.files import replacing
 from predilect.labels.tasks import split_column
@@ -30,6 +30,7 @@ _SCHEMA_VERSION = "1"
 _VERSION_KEY = "predilect.schema_version"
 _HASH_KEY = "predilect.content_hash"
 _SEED_KEY = "predilect.seed"
+_JOINED_KEY = "predilect.clusters_joined"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,6 +44,7 @@ class Splits:
         content_hash: Hash of the atlas that the folds belong to.
         seed: What the splitter was given.
         origin: Where the splits come from, for messages.
+        clusters_joined: How many clusters of near-duplicates join photographs that no id joins; None where none were looked for.
 
     Raises:
         SplitError: If a photograph is listed twice, a group is in two folds, a fold is empty, or there are fewer than two.
@@ -55,6 +57,7 @@ class Splits:
     content_hash: str
     seed: int
     origin: str = "splits"
+    clusters_joined: int | None = None
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
@@ -108,6 +111,9 @@ class Splits:
         content_hash, seed = metadata.get(_HASH_KEY, ""), metadata.get(_SEED_KEY, "")
         if not content_hash or not seed.isdecimal():
             raise SplitError(f"{path}: the file's metadata must hold {_HASH_KEY!r} and {_SEED_KEY!r}, a whole number")
+        joined = metadata.get(_JOINED_KEY)
+        if joined is not None and not joined.isdecimal():
+            raise SplitError(f"{path}: the file's metadata hold {_JOINED_KEY!r} {joined!r}, it must be a whole number")
         if "fold" in frame.columns and not frame["fold"].dtype.is_integer():
             raise SplitError(f"{path}: column 'fold' holds {frame['fold'].dtype}, it must hold whole numbers")
         return cls(
@@ -117,6 +123,7 @@ class Splits:
             content_hash=content_hash,
             seed=int(seed),
             origin=str(path),
+            clusters_joined=None if joined is None else int(joined),
         )
 
     def to_frame(self) -> pl.DataFrame:
@@ -130,8 +137,10 @@ class Splits:
         )
 
     def write(self, path: Path) -> None:
-        """Write the table as Parquet, atomically; the atlas hash, the seed and the schema version go into its metadata."""
+        """Write the table as Parquet, atomically; all else goes into its metadata."""
         metadata = {_VERSION_KEY: _SCHEMA_VERSION, _HASH_KEY: self.content_hash, _SEED_KEY: str(self.seed)}
+        if self.clusters_joined is not None:
+            metadata[_JOINED_KEY] = str(self.clusters_joined)
         with replacing(path) as temporary:
             self.to_frame().write_parquet(temporary, metadata=metadata)
 
@@ -177,7 +186,7 @@ class Splits:
                 f"{self.origin} lists image_id {surplus['image_id'][0]!r}, which the atlas lacks ({surplus.height} such rows)"
             )
         rows = found["row"].to_numpy()
-        return Splits(image_ids, self.groups[rows], self.folds[rows], self.content_hash, self.seed, self.origin)
+        return replace(self, image_ids=image_ids, groups=self.groups[rows], folds=self.folds[rows])
 
 
 def make_splits(
@@ -200,7 +209,8 @@ def make_splits(
         folds: Number of equal folds, at least 2.
         tuning: Share of the photographs for fold -1, in [0, 1).
         seed: Decides between equal groups; not negative.
-        near_duplicates: Rows of `image_id` and `cluster`, or None.
+        near_duplicates: Rows of `image_id` and `cluster`, as `predilect.atlas.examine.near_duplicate_clusters` returns; None: not
+            looked for.
         content_hash: The atlas's.
 
     Returns:
@@ -226,6 +236,7 @@ def make_splits(
         folds=stratified_folds(labels, groups, proportions, seed) + first,
         content_hash=content_hash,
         seed=seed,
+        clusters_joined=None if near_duplicates is None else clusters_joining(photos, near_duplicates),
     )
 
 

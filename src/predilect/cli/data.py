@@ -9,9 +9,11 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from predilect.atlas.build import build_atlas, replay
+from predilect.atlas.build import build_atlas, packing_path, replay
+from predilect.atlas.examine import near_duplicate_clusters
 from predilect.atlas.folder import PACKED_COLUMNS, REFINEMENT_FLAG, Atlas
 from predilect.atlas.importers import SOURCES
+from predilect.atlas.parts import has_parts
 from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.splits import Splits, balance_table, make_splits
 from predilect.cli.show import Seed, console, counting, print_table
@@ -35,6 +37,7 @@ def import_command(
     max_rejected: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     images: Literal["close-up", "dermoscopic", "all"] | None = None,
     monet: Annotated[bool, Parameter(negative="")] = False,
+    resume: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Read photographs with labels into an atlas: refined, packed, every rejected row explained.
 
@@ -50,6 +53,7 @@ def import_command(
         max_rejected: How many rows may be left out because their photograph is missing or unreadable.
         images: Of milk10k: which kind of photograph; by default close-up.
         monet: Of milk10k: add three attributes that a model made, marked as machine-made.
+        resume: Go on with an import into the same folder that was stopped; what was packed is not packed again.
     """
     if source not in SOURCES:
         raise AtlasError(f"there is no source {source!r}: {nearest(source, SOURCES)}")
@@ -58,8 +62,13 @@ def import_command(
         raise AtlasError(f"--{next(iter(options))} belongs to the source milk10k, not to {source}")
     imported = SOURCES[source](root, **options)
     chosen = Taxonomy.open(taxonomy or imported.taxonomy)
+    left = has_parts(packing_path(out))
     with counting("packing") as tell:
-        atlas = build_atlas(imported, chosen, out, max_rejected=max_rejected, on_progress=tell)
+        atlas = build_atlas(imported, chosen, out, max_rejected=max_rejected, resume=resume, on_progress=tell)
+    if left and not resume:
+        console.print("replaced  what was left of another import into this folder, which was stopped", markup=False)
+    if resume and not left:
+        console.print("resume    there was nothing to resume: all of it was packed now", markup=False)
     _print_atlas(atlas)
 
 
@@ -85,7 +94,9 @@ def split_command(
     tuning: Annotated[float, Parameter(validator=Number(gte=0, lt=1))] = 0.0,
     seed: Seed = 0,
 ) -> None:
-    """Split an atlas into folds that no patient, lesion or consultation crosses, balanced in every label.
+    """Split an atlas into folds that no patient, lesion, consultation or copy crosses, balanced in every label.
+
+    Copies of a photograph are taken from ATLAS/audit.json, or looked for where it has not been audited.
 
     Example: `predilect split atlases/clinic --folds 5 --tuning 0.1`
 
@@ -111,18 +122,34 @@ def split_command(
 
 
 def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0) -> Splits:
-    """Split an atlas and keep the folds in its folder.
+    """Split an atlas and keep the folds in its folder; say how many clusters of copies join what no id joins.
 
     Raises:
+        AtlasError: If the packed images or an audit cannot be read.
         SplitError: If there are too few groups or a setting is out of its range.
     """
-    splits = make_splits(atlas.photos, atlas.labels.columns, folds=folds, tuning=tuning, seed=seed, content_hash=atlas.content_hash)
+    with counting("looking for copies") as tell:
+        copies = near_duplicate_clusters(atlas, on_progress=tell)
+    splits = make_splits(
+        atlas.photos,
+        atlas.labels.columns,
+        folds=folds,
+        tuning=tuning,
+        seed=seed,
+        near_duplicates=copies,
+        content_hash=atlas.content_hash,
+    )
     splits.write(atlas.path / SPLITS_FILE)
+    clusters = copies["cluster"].n_unique()
+    console.print(
+        f"copies    {clusters} clusters of copies with {copies.height} photographs; {splits.clusters_joined} of them join what no id joins",
+        markup=False,
+    )
     return splits
 
 
 def splits_of(atlas: Atlas) -> Splits:
-    """The folds of an atlas.
+    """The folds of an atlas; says so where copies were not looked for when they were made.
 
     Raises:
         SplitError: If there are none, or they were made for other labels.
@@ -131,6 +158,11 @@ def splits_of(atlas: Atlas) -> Splits:
     if not path.is_file():
         raise SplitError(f"{atlas.path} has no folds yet; make them with: predilect split {atlas.path}")
     splits = Splits.read(path)
+    if splits.clusters_joined is None:
+        console.print(
+            f"note      {path} was made without looking for copies, which may lie on both sides; predilect split {atlas.path} looks",
+            markup=False,
+        )
     return splits.check_for(np.array(atlas.photos["image_id"].to_list(), dtype=np.str_), atlas.content_hash)
 
 

@@ -13,9 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from predilect.atlas.audit import Audit
 from predilect.evaluation.scores import Comparison, Evaluation, FoldBalance, PredilectionMap, SystemScores, TruthSummary
 from predilect.files import replacing, write_json, write_text
 from predilect.report import wording
+from predilect.report.audit_page import AUDIT_PAGE, write_audit_page
 from predilect.report.curves import check_curves
 from predilect.report.figures import FIGURE_NAMES, Drawing, draw_all
 from predilect.report.frames import TABLE_NAMES, csv_tables
@@ -69,11 +71,13 @@ class Report:
         document: What goes into `report.json`.
         evaluation: The same numbers as they came from the evaluation.
         curves: Training curves, columns as in `curves.CURVES_SCHEMA`, or None.
+        audit: Of the atlas, or None.
     """
 
     document: ReportDocument
     evaluation: Evaluation
     curves: pl.DataFrame | None
+    audit: Audit | None = None
 
 
 def build_report(
@@ -83,6 +87,7 @@ def build_report(
     curves: pl.DataFrame | None = None,
     notes: Sequence[str] = (),
     title: str = "Predilect report",
+    audit: Audit | None = None,
 ) -> Report:
     """Put an evaluation and what is known of its making together.
 
@@ -93,6 +98,7 @@ def build_report(
         notes: What a reader must know, such as that diagnoses stand in for lesion types; cautions that follow from the
             numbers are added.
         title: Of the page.
+        audit: Of the atlas that was learnt from; None where there is none.
 
     Raises:
         ValueError: If there is no system, the provenance is not JSON or holds a number that is not finite, or the curves do
@@ -113,13 +119,13 @@ def build_report(
         n_resamples_p=evaluation.n_resamples_p,
         resampling_seed=evaluation.resampling_seed,
     )
-    return Report(document, evaluation, None if curves is None else check_curves(curves))
+    return Report(document, evaluation, None if curves is None else check_curves(curves), audit)
 
 
 def write_report(report: Report, out: Path) -> Path:
-    """Write `report.json`, `report.html`, `figures/<name>.svg` and `.png`, and `tables/<name>.csv`.
+    """Write `report.json`, `report.html`, `audit.html`, `figures/<name>.svg` and `.png`, and `tables/<name>.csv`.
 
-    Each file is replaced as a whole, `report.json` last; figures and tables that an earlier report left there and this one does
+    Each file is replaced as a whole, `report.json` last; figures, tables and an audit's page that an earlier report left there and this one does
     not have are removed. Nothing else in the folder is touched.
 
     Args:
@@ -147,6 +153,10 @@ def write_report(report: Report, out: Path) -> Path:
         stale.with_suffix(".png").unlink(missing_ok=True)
     for name in set(TABLE_NAMES) - tables.keys():
         (out / "tables" / f"{name}.csv").unlink(missing_ok=True)
+    if report.audit is None:
+        (out / AUDIT_PAGE).unlink(missing_ok=True)
+    else:
+        write_audit_page(report.audit, out)
     page = out / "report.html"
     write_text(page, _page(report, drawings, sorted(tables)))
     write_json(out / "report.json", report.document.model_dump(mode="json"))
@@ -198,4 +208,5 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         figures={each.name: (each, inline_svg(each.rendering.svg, each.name, each.label)) for each in drawings},
         tables=tables,
         guide=wording.reading_guide(evaluation),
+        audit_page=None if report.audit is None else AUDIT_PAGE,
     )

@@ -1,0 +1,148 @@
+"""Examine an atlas: copies, conflicts, gaps, counts, sizes, sharpness.
+
+Cost: each photograph is decoded twice, at a small size. `predilect.atlas.near_duplicates` says what the search for copies costs. The
+rest is counting, linear in photographs x classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from predilect.atlas.audit import AUDIT_FILE, Audit, Cluster, CopyPair, Duplicates, pixel_hash
+from predilect.atlas.candidates import COSINE, RADIUS
+from predilect.atlas.fingerprints import ORIENTATION_NAMES
+from predilect.atlas.folder import Atlas
+from predilect.atlas.groups import connected_groups
+from predilect.atlas.near_duplicates import FLAT, RESEMBLANCE, duplicate_clusters, find_near_duplicates
+from predilect.atlas.quality import measure_quality
+from predilect.atlas.tallies import (
+    class_counts,
+    conflicts_of,
+    missing_by_class,
+    missing_by_source,
+    photographs_per,
+    quality_of,
+    rejected_rows,
+    resolution_of,
+)
+from predilect.errors import AtlasError
+
+__all__ = ["examine", "near_duplicate_clusters"]
+
+OnProgress = Callable[[str, int, int], None]
+"""Told what is being done, and how much of how much of it is done."""
+
+
+def examine(atlas: Atlas, *, on_progress: OnProgress | None = None) -> Audit:
+    """Audit an atlas.
+
+    Args:
+        atlas: It is only read.
+        on_progress: Told how far the two passes over the photographs are.
+
+    Raises:
+        AtlasError: If the packed images cannot be read.
+    """
+    photos = atlas.photos
+    with atlas.images() as images:
+        pairs = find_near_duplicates(images, photos["sha256"].to_list(), on_progress=_named("looking for copies", on_progress))
+        quality = measure_quality(images, on_progress=_named("measuring sharpness", on_progress))
+    clusters = duplicate_clusters(pairs, photos["image_id"].to_list())
+    groups = pl.Series("group", connected_groups(photos, clusters).tolist(), dtype=pl.String)
+    return Audit(
+        atlas=atlas.path.resolve().name,
+        content_hash=atlas.content_hash,
+        pixel_hash=pixel_hash(photos),
+        n_photographs=photos.height,
+        duplicates=_duplicates(atlas, pairs, clusters),
+        classes=class_counts(photos, atlas.labels, groups),
+        missing=missing_by_source(photos),
+        missing_by_class=missing_by_class(photos, atlas.labels),
+        owners=photographs_per(photos, groups),
+        resolution=resolution_of(photos),
+        quality=quality_of(photos["image_id"], quality),
+        rejected=rejected_rows(atlas),
+    )
+
+
+def near_duplicate_clusters(atlas: Atlas, *, on_progress: Callable[[int, int], None] | None = None) -> pl.DataFrame:
+    """The clusters of copies of an atlas: from its ``audit.json`` where that is of these photographs, else looked for.
+
+    Args:
+        atlas: It is only read.
+        on_progress: Told how much of how much is done, if they are looked for.
+
+    Returns:
+        Rows of `image_id` and `cluster`, as `predilect.atlas.splits.make_splits` takes them.
+
+    Raises:
+        AtlasError: If the packed images or the audit cannot be read.
+    """
+    path = atlas.path / AUDIT_FILE
+    if path.is_file():
+        audit = Audit.read(path)
+        if audit.pixel_hash == pixel_hash(atlas.photos):
+            return audit.clusters()
+    with atlas.images() as images:
+        pairs = find_near_duplicates(images, atlas.photos["sha256"].to_list(), on_progress=on_progress)
+    return duplicate_clusters(pairs, atlas.photos["image_id"].to_list())
+
+
+def _named(what: str, on_progress: OnProgress | None) -> Callable[[int, int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(what, done, total)
+
+
+def _duplicates(atlas: Atlas, pairs: pl.DataFrame, clusters: pl.DataFrame) -> Duplicates:
+    photos = atlas.photos
+    names = photos["image_id"]
+    listed = pairs.with_columns(first=names.gather(pairs["first"]), second=names.gather(pairs["second"]))
+    described = _clusters(atlas, listed, clusters)
+    return Duplicates(
+        radius=RADIUS,
+        cosine=COSINE,
+        resemblance=RESEMBLANCE,
+        flat=FLAT,
+        pairs=tuple(
+            CopyPair.model_validate(row | {"orientation": ORIENTATION_NAMES[row["orientation"]]})
+            for row in listed.sort("first", "second").iter_rows(named=True)
+        ),
+        clusters=described,
+        n_photographs=clusters.height,
+        largest=max((len(cluster.image_ids) for cluster in described), default=0),
+        n_across_patients=sum(cluster.n_patients > 1 for cluster in described),
+        n_across_lesions=sum(cluster.n_lesions > 1 for cluster in described),
+        n_across_sources=sum(len(cluster.sources) > 1 for cluster in described),
+        n_joining=sum(cluster.joins_groups for cluster in described),
+        n_conflicting=sum(bool(cluster.conflicts) for cluster in described),
+    )
+
+
+def _clusters(atlas: Atlas, pairs: pl.DataFrame, clusters: pl.DataFrame) -> tuple[Cluster, ...]:
+    by_ids = pl.Series("by_ids", connected_groups(atlas.photos).tolist(), dtype=pl.String)
+    members = clusters.join(atlas.photos.with_columns(by_ids), on="image_id", how="left", maintain_order="left")
+    if members["source"].null_count():
+        raise AtlasError(f"{atlas.path}: a cluster names a photograph that the atlas lacks")
+    n_pairs = dict(pairs.join(clusters, left_on="first", right_on="image_id").group_by("cluster").len().iter_rows())
+    found = []
+    for (name,), part in members.group_by("cluster", maintain_order=True):
+        found.append(
+            Cluster(
+                cluster=str(name),
+                image_ids=tuple(part["image_id"]),
+                n_pairs=n_pairs[name],
+                sources=tuple(part["source"].unique().sort()),
+                n_patients=part.select("source", "patient_id").drop_nulls().n_unique(),
+                n_lesions=part.select("source", "lesion_id").drop_nulls().n_unique(),
+                joins_groups=part["by_ids"].n_unique() > 1,
+                conflicts=conflicts_of(part, atlas.labels),
+            )
+        )
+    return tuple(sorted(found, key=_urgency))
+
+
+def _urgency(cluster: Cluster) -> tuple[bool, bool, int, str]:
+    return not cluster.conflicts, not cluster.joins_groups, -len(cluster.image_ids), cluster.cluster

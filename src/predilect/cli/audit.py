@@ -1,0 +1,107 @@
+"""`predilect audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from predilect.atlas.audit import AUDIT_FILE, Audit, Cluster
+from predilect.atlas.examine import examine
+from predilect.atlas.folder import Atlas
+from predilect.cli.show import console, counting, print_table
+from predilect.report.audit_page import audit_cautions, described, share
+
+__all__ = ["audit_command"]
+
+_SHOWN = 12  # clusters, and sources
+
+
+def audit_command(atlas: Path, /) -> None:
+    """Look for what is wrong with an atlas: copies, conflicting labels, gaps, rare classes, blurred and badly lit photographs.
+
+    Copies are photographs with the same pixels, and those encoded again, resized, cropped a little, brightened, mirrored or turned.
+    What is found lies in ATLAS/audit.json; splits keep copies together, and a run's report shows the audit as a page.
+
+    Example: `predilect audit atlases/clinic`
+
+    Args:
+        atlas: The atlas folder.
+    """
+    opened = Atlas.open(atlas)
+    with ExitStack() as stack:
+        audit = examine(opened, on_progress=_telling(stack))
+    audit.write(opened.path / AUDIT_FILE)
+    _print_classes(audit)
+    _print_missing(audit)
+    _print_clusters(audit)
+    for name, sentence in described(audit):
+        console.print(f"{name:<10}{sentence}", markup=False)
+    for caution in audit_cautions(audit):
+        console.print(f"note      {caution}", markup=False)
+    console.print(f"audit     {opened.path / AUDIT_FILE}", markup=False)
+
+
+def _telling(stack: ExitStack) -> Callable[[str, int, int], None]:
+    """A progress bar for each part of the work, one after the other."""
+    bars: dict[str, Callable[[int, int], None]] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            stack.close()  # the part before has ended
+            bars[what] = stack.enter_context(counting(what))
+        bars[what](done, total)
+
+    return tell
+
+
+def _print_classes(audit: Audit) -> None:
+    with_patients = any(item.patients is not None for item in audit.classes)
+    rows = [
+        [
+            f"{item.task}/{item.name}",
+            *(f"{n:,}" for n in (item.present, item.absent, item.unknown)),
+            *([f"{item.patients:,}"] if with_patients else []),
+            f"{item.groups:,}",
+            "machine" if item.machine_made else "",
+        ]
+        for item in audit.classes
+    ]
+    header = ["class", "present", "absent", "unknown", *(["patients"] if with_patients else []), "groups", "made by"]
+    print_table("Classes: photographs, and the groups they come from", header, rows)
+
+
+def _print_missing(audit: Audit) -> None:
+    several = audit.missing[1:] if 2 < len(audit.missing) <= _SHOWN + 1 else ()
+    shown = (audit.missing[0], *several)
+    rows = [
+        [
+            field.removesuffix("_id").replace("_", " "),
+            *(f"{item.missing[field]:,} ({share(item.missing[field], item.n)})" for item in shown),
+        ]
+        for field in audit.missing[0].missing
+    ]
+    header = ["", *(("photographs" if item.source is None else item.source) for item in shown)]
+    print_table("Not known", header, rows)
+
+
+def _print_clusters(audit: Audit) -> None:
+    clusters = audit.duplicates.clusters
+    if not clusters:
+        return
+    rows = [
+        [", ".join(cluster.image_ids), f"{cluster.n_pairs}", _across(cluster), _conflicting(cluster)]
+        for cluster in clusters[:_SHOWN]
+    ]
+    print_table("Copies", ["photographs", "pairs", "across", "labels that differ"], rows)
+    if len(clusters) > _SHOWN:
+        console.print(f"          and {len(clusters) - _SHOWN:,} more clusters", markup=False)
+
+
+def _across(cluster: Cluster) -> str:
+    named = {"patients": cluster.n_patients, "lesions": cluster.n_lesions, "sources": len(cluster.sources)}
+    return ", ".join(what for what, n in named.items() if n > 1)
+
+
+def _conflicting(cluster: Cluster) -> str:
+    return ", ".join(f"{item.task}/{item.name}" for item in cluster.conflicts)

@@ -1,0 +1,174 @@
+"""The audit of an atlas in words, and as a page beside a report: numbers and ids, no photographs, which some licences forbid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from predilect.atlas.audit import Audit, Duplicates, Owners, Spread
+from predilect.files import write_text
+
+__all__ = ["AUDIT_PAGE", "audit_cautions", "described", "share", "write_audit_page"]
+
+AUDIT_PAGE = "audit.html"
+"""Name of the page in a report's folder."""
+
+_RARE = 10  # groups; a class with fewer has no interval in a report
+_LONG_CHAIN = 20
+
+
+def share(part: int, whole: int) -> str:
+    """A share in whole per cent, as people write it: ``<1 %`` and ``>99 %`` where rounding would hide something."""
+    if whole == 0:
+        return "—"
+    percent = 100 * part / whole
+    if 0 < percent < 1:
+        return "<1 %"
+    if 99 < percent < 100:
+        return ">99 %"
+    return f"{percent:.0f} %"
+
+
+def described(audit: Audit) -> list[tuple[str, str]]:
+    """The findings, a line each: a word and a sentence without its full stop."""
+    copies, quality, size = audit.duplicates, audit.quality, audit.resolution
+    exact = sum(pair.kind != "near" for pair in copies.pairs)
+    return [
+        (
+            "copies",
+            f"{_many(len(copies.clusters), 'cluster')} with {_many(copies.n_photographs, 'photograph')}, the largest of {copies.largest}; "
+            f"{_many(exact, 'pair')} with equal pixels, {len(copies.pairs) - exact:,} nearly equal"
+            if copies.clusters
+            else "none found",
+        ),
+        *([("clusters", _clusters(copies))] if copies.clusters else []),
+        *((f"{item.what}s", _owners(item)) for item in audit.owners if item.per_owner.n),
+        (
+            "size",
+            f"shorter side {_range(size.shorter_side)} pixels as packed; {len(size.below_crop):,} below {size.crop}",
+        ),
+        (
+            "sharpness",
+            f"{_range(quality.sharpness)} (variance of the Laplacian at a shorter side of {quality.scale}); "
+            f"{len(quality.blurred):,} far below the others"
+            if quality.sharpness.n
+            else f"not measured: no photograph has a shorter side of {quality.scale}",
+        ),
+        ("light", f"{len(quality.uniform):,} nearly uniform, {len(quality.dark):,} dark, {len(quality.overexposed):,} overexposed"),
+        (
+            "import",
+            ", ".join(
+                (
+                    f"{audit.rejected.rejected:,} rows rejected",
+                    f"{audit.rejected.excluded:,} of another kind left out",
+                    f"{audit.rejected.unlisted:,} image files named by no row",
+                )
+            ),
+        ),
+    ]
+
+
+def audit_cautions(audit: Audit) -> list[str]:
+    """What follows from an audit for whoever learns from the atlas, in whole sentences."""
+    whole, copies = audit.missing[0], audit.duplicates
+    found = []
+    without = whole.missing["patient_id"]
+    if without:
+        who = (
+            "No photograph names its patient"
+            if without == whole.n
+            else f"{share(without, whole.n)} of the photographs name no patient"
+        )
+        found.append(f"{who}: those of one person can lie on both sides of a split, and intervals may be too narrow.")
+    if copies.n_conflicting:
+        found.append(f"Labels differ within {_many(copies.n_conflicting, 'cluster')} of copies: they cannot all be right.")
+    if copies.largest > _LONG_CHAIN:
+        found.append(f"The largest cluster of copies has {copies.largest:,} photographs: look at it before you trust it.")
+    rare = [item.name for item in audit.classes if item.groups < _RARE and not item.machine_made]
+    if rare:
+        found.append(f"Classes in fewer than {_RARE} groups will have no interval: {', '.join(rare)}.")
+    machine = [item.name for item in audit.classes if item.machine_made]
+    if machine:
+        found.append(f"A model, not a person, made the labels of {', '.join(machine)}.")
+    return found
+
+
+def write_audit_page(audit: Audit, out: Path) -> Path:
+    """Write the page, as one file.
+
+    Args:
+        audit: What to show.
+        out: The folder of the report.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        PredilectError: If it cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("predilect.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": lambda n: "—" if n is None else f"{n:,}",
+        "short": _short,
+        "breakable": lambda name: Markup("/<wbr>").join(name.split("/")),
+    }
+    page = environment.get_template("audit.html").render(
+        audit=audit,
+        lines=described(audit),
+        cautions=audit_cautions(audit),
+        share=share,
+        fields=[(field, field.removesuffix("_id").replace("_", " ")) for field in audit.missing[0].missing],
+        histograms=[(item, _bars(item.histogram)) for item in audit.owners if item.per_owner.n],
+    )
+    path = out / AUDIT_PAGE
+    write_text(path, page)
+    return path
+
+
+def _bars(histogram: Sequence[tuple[int, int]], longest: int = 12) -> list[tuple[str, int, float]]:
+    """Label, owners, and length of the bar in [0, 1]; what is rarely many is one last bar."""
+    rows = [(str(size), n) for size, n in histogram[:longest]]
+    rest = histogram[longest:]
+    if rest:
+        rows.append((f"{rest[0][0]} to {rest[-1][0]}" if len(rest) > 1 else str(rest[0][0]), sum(n for _, n in rest)))
+    most = max(n for _, n in rows)
+    return [(label, n, n / most) for label, n in rows]
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _clusters(copies: Duplicates) -> str:
+    across = {"patients": copies.n_across_patients, "lesions": copies.n_across_lesions, "sources": copies.n_across_sources}
+    found = [f"{n:,} across {what}" for what, n in across.items() if n]
+    return ", ".join(
+        [*found, f"{copies.n_joining:,} that join what no id joins", f"{copies.n_conflicting:,} with labels that differ"]
+    )
+
+
+def _owners(item: Owners) -> str:
+    spread = item.per_owner
+    each = "one photograph each" if spread.maximum == 1 else f"{_range(spread)}, mean {_short(spread.mean)} photographs each"
+    named = f"{spread.n:,}: {each}"
+    return named + (f"; {_many(item.n_without, 'photograph')} without one" if item.n_without else "")
+
+
+def _range(spread: Spread) -> str:
+    if spread.minimum == spread.maximum:
+        return _short(spread.minimum)
+    return f"{_short(spread.minimum)} to {_short(spread.maximum)}, median {_short(spread.median)}"
+
+
+def _short(value: float | None) -> str:
+    """Three digits, or all of those before the point."""
+    if value is None:
+        return "—"
+    if value == round(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
