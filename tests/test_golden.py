@@ -80,6 +80,7 @@ RECIPE = {
     "decay_biases": False,
     "head_weight_rate": 10.0,
     "head_bias_rate": 20.0,
+    "rarity_exponent": 0.0,
     "schedule": "plateau",
     "warmup": 0,
     "plateau_factor": 0.1,

@@ -373,3 +373,11 @@ def test_two_shared_cores_get_no_loader_process(monkeypatch):
     assert data_module.default_workers(torch.device("cuda")) == 1
     monkeypatch.setattr(data_module.os, "sched_getaffinity", lambda _: set(range(16)))
     assert data_module.default_workers(torch.device("cpu")) == 8
+
+
+def test_rarity_weights_move_a_training_that_has_lesions_and_no_other(fabric, small_atlas, small_recipe, tmp_path):
+    weighted = small_recipe.model_copy(update={"rarity_exponent": 0.5})
+    for tasks, unmoved in ((ALL, False), (("site",), True)):
+        first, _ = train(fabric, small_atlas, small_recipe, tmp_path / f"{len(tasks)}-plain", tasks=tasks)
+        second, _ = train(fabric, small_atlas, weighted, tmp_path / f"{len(tasks)}-weighted", tasks=tasks)
+        assert same(first, second) == unmoved

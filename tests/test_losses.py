@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from predilect.vision.losses import lesion_loss, multitask_loss, probabilities, site_loss
+from predilect.vision.losses import lesion_loss, multitask_loss, presence_weights, probabilities, site_loss
 
 
 def written_out(lesion_logits, lesions, site_logits, sites):
@@ -90,3 +90,27 @@ def test_probabilities_follow_equations_4_and_6(batch):
     assert scores["lesion"].dtype == torch.float32
     np.testing.assert_allclose(scores["lesion"].detach(), 1 / (1 + np.exp(-batch[0])), rtol=1e-6)
     np.testing.assert_allclose(scores["site"].detach().sum(dim=1), 1, atol=1e-6)
+
+
+def test_rare_lesions_gain_what_frequent_ones_give():
+    labels = torch.zeros(1000, 4, dtype=torch.int8)
+    labels[:500, 0] = labels[:20, 1] = 1
+    labels[:, 2] = -1
+    labels[:5, 2], labels[5:100, 2] = 1, 0  # 5 % of the 100 known
+    weights = presence_weights(labels, 0.5)
+    frequencies = torch.tensor([0.5, 0.02, 0.05])
+    torch.testing.assert_close(weights[:3] / weights[0], (0.5 / frequencies) ** 0.5)
+    assert float((weights[:3] * torch.tensor([500.0, 20.0, 5.0])).sum()) == pytest.approx(525)
+    assert weights[3] == 1
+    assert torch.equal(presence_weights(labels, 0.0), torch.ones(4))
+
+
+def test_a_weighted_present_cell_counts_its_weight_and_an_absent_one_does_not():
+    logits = torch.tensor([[0.3, -1.0]])
+    plain = [lesion_loss(logits, torch.tensor([[present, 0]], dtype=torch.int8), 1) for present in (0, 1)]
+    weighted = [
+        lesion_loss(logits, torch.tensor([[present, 0]], dtype=torch.int8), 1, torch.tensor([3.0, 9.0])) for present in (0, 1)
+    ]
+    assert weighted[0] == plain[0]
+    other = torch.nn.functional.softplus(logits[0, 1])
+    torch.testing.assert_close(weighted[1] - other, 3 * (plain[1] - other))

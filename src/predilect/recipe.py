@@ -83,6 +83,8 @@ class Recipe(_Settings):
         decay_biases: Whether biases and normalisation scales decay too, as Caffe has it.
         head_weight_rate: Learning-rate multiplier of the heads' weights.
         head_bias_rate: Learning-rate multiplier of the heads' biases.
+        rarity_exponent: In training a present lesion of frequency f counts f^-a in the loss, rescaled so that all present lesions together
+            count as before; 0 is the paper's unweighted loss. Validation losses are never weighted.
         schedule: ``constant``, ``cosine`` (to zero at `iterations`) or ``plateau`` of the validation loss.
         warmup: Iterations over which the rate rises linearly from zero.
         plateau_factor: What a plateau multiplies the rate by.
@@ -115,6 +117,7 @@ class Recipe(_Settings):
     decay_biases: bool = False
     head_weight_rate: Positive = 10.0
     head_bias_rate: Positive = 20.0
+    rarity_exponent: Share = 0.0
     schedule: Literal["constant", "cosine", "plateau"] = "plateau"
     warmup: Annotated[int, Field(ge=0)] = 0
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1

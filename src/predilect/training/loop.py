@@ -16,6 +16,7 @@ from torch import Tensor
 
 from predilect.errors import DiskError, RecipeError, RunError
 from predilect.files import write_text
+from predilect.labels.tasks import LESION
 from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
 from predilect.run import LOG_FILE, STATE_FILE
@@ -24,7 +25,7 @@ from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, de
 from predilect.training.inference import validation_losses
 from predilect.training.schedule import RateSchedule
 from predilect.training.stopping import held_signals
-from predilect.vision.losses import multitask_loss
+from predilect.vision.losses import multitask_loss, presence_weights
 from predilect.vision.network import Network, parameter_groups
 from predilect.vision.transforms import normalise
 
@@ -100,6 +101,7 @@ def train_step(
     *,
     labels: dict[str, Tensor],
     batch_size: int,
+    lesion_weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """One optimiser step on one global batch.
 
@@ -111,6 +113,7 @@ def train_step(
         parts: (images (B, 3, crop, crop) uint8, rows (B,)) of this device, one for each accumulated part.
         labels: ``{task: (N, C) int8}`` over all rows.
         batch_size: Photographs in the global batch.
+        lesion_weights: (P,) on the device, what a present cell of each lesion counts; None: 1.
 
     Returns:
         ``{task: loss}`` of this device's share, divided by the global batch.
@@ -125,7 +128,7 @@ def train_step(
         with fabric.no_backward_sync(forward, enabled=not last):  # type: ignore[arg-type]
             output = forward(normalise(images.to(fabric.device, non_blocking=True), preprocessing.mean, preprocessing.std))
             targets = {task: labels[task][rows].to(fabric.device) for task in output.logits}
-            losses = multitask_loss(output.logits, targets, batch_size)
+            losses = multitask_loss(output.logits, targets, batch_size, lesion_weights)
             # Devices average their gradients; times their number makes it the sum that Eq. 3 asks for.
             fabric.backward(torch.stack(list(losses.values())).sum() * fabric.world_size)
         for task, loss in losses.items():
@@ -169,6 +172,9 @@ class _Training:
         self.schedule = RateSchedule(recipe, drops)
         self.bare_optimizer = make_optimizer(network, recipe)
         self.forward, self.optimizer = fabric.setup(network, self.bare_optimizer)
+        self.lesion_weights: Tensor | None = None
+        if recipe.rarity_exponent > 0 and LESION in data.labels:
+            self.lesion_weights = presence_weights(data.labels[LESION][data.train_rows], recipe.rarity_exponent).to(fabric.device)
         self.best: dict[str, Tensor] | None = None
         self.state = _State()
         self.log_every = max(1, recipe.validate_every // 10)
@@ -228,6 +234,7 @@ class _Training:
             parts,
             labels=self.data.labels,
             batch_size=self.recipe.batch_size,
+            lesion_weights=self.lesion_weights,
         )
         for task, loss in losses.items():
             self.losses[task] = self.losses[task] + loss if task in self.losses else loss

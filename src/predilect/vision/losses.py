@@ -15,23 +15,26 @@ from torch import Tensor
 
 from predilect.labels.tasks import LESION, SITE
 
-__all__ = ["lesion_loss", "multitask_loss", "probabilities", "site_loss"]
+__all__ = ["lesion_loss", "multitask_loss", "presence_weights", "probabilities", "site_loss"]
 
 
-def lesion_loss(logits: Tensor, labels: Tensor, n_images: int) -> Tensor:
+def lesion_loss(logits: Tensor, labels: Tensor, n_images: int, weights: Tensor | None = None) -> Tensor:
     """Sigmoid cross-entropy summed over lesions and images (Eqs. 4 and 5), over N.
 
     Args:
         logits: (B, P) float32.
         labels: (B, P) int8: 1 present, 0 absent, -1 unknown.
         n_images: N, images in the global batch.
+        weights: (P,) what a present cell of each lesion counts, from `presence_weights`; None: 1, as in the paper.
 
     Returns:
         A scalar; 0 for a batch of unknowns.
     """
     known = labels >= 0
     # Unknown cells are replaced before the loss, not multiplied away after it, so that not even an infinite logit reaches the sum.
-    losses = F.binary_cross_entropy_with_logits(logits.where(known, 0.0), labels.clamp(min=0).to(logits.dtype), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(
+        logits.where(known, 0.0), labels.clamp(min=0).to(logits.dtype), reduction="none", pos_weight=weights
+    )
     return losses.where(known, 0.0).sum() / n_images
 
 
@@ -52,18 +55,45 @@ def site_loss(logits: Tensor, labels: Tensor, n_images: int) -> Tensor:
     return losses.where(known, 0.0).sum() / n_images
 
 
-_LOSSES = {LESION: lesion_loss, SITE: site_loss}
+def presence_weights(labels: Tensor, exponent: float) -> Tensor:
+    """What a present cell of each lesion counts in the loss: f^-exponent, f the lesion's frequency where it is known.
+
+    The weights are scaled so that the present cells of all lesions together count as much as without weights: rare lesions gain
+    what frequent ones give, and the balance between lesions and site stays.
+
+    Args:
+        labels: (N, P) int8 of the training photographs: 1 present, 0 absent, -1 unknown.
+        exponent: 0 for equal weights, 1 for equal sums of all lesions, in [0, 1].
+
+    Returns:
+        (P,) float32; 1 for a lesion that is never present.
+    """
+    present = (labels == 1).sum(dim=0).double()
+    known = (labels >= 0).sum(dim=0).double()
+    seen = present > 0
+    weights = torch.where(seen, present / known.clamp(min=1), 1.0) ** -exponent
+    scale = present.sum() / (present * weights).sum().clamp(min=1)
+    return torch.where(seen, weights * scale, 1.0).float()
 
 
-def multitask_loss(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], n_images: int) -> dict[str, Tensor]:
+def multitask_loss(
+    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], n_images: int, lesion_weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """The data terms of Eq. 3, one per task; their unweighted sum is minimised.
 
     Args:
         logits: ``{task: (B, C)}``.
         labels: ``{task: (B, C) int8}`` for at least the tasks of `logits`.
         n_images: N, images in the global batch.
+        lesion_weights: (P,) see `lesion_loss`.
     """
-    return {task: _LOSSES[task](values.float(), labels[task], n_images) for task, values in logits.items()}
+    losses = {}
+    for task, values in logits.items():
+        if task == LESION:
+            losses[task] = lesion_loss(values.float(), labels[task], n_images, lesion_weights)
+        else:
+            losses[task] = site_loss(values.float(), labels[task], n_images)
+    return losses
 
 
 def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
