@@ -27,7 +27,7 @@ from predilect.labels.tasks import LabelSpace, Task
 from predilect.recipe import Recipe
 from predilect.training.data import BatchOrder, TrainingPhotos, default_workers, training_loader
 from predilect.training.devices import make_fabric
-from predilect.training.loop import make_optimizer, train_step
+from predilect.training.step import make_optimizer, train_step
 from predilect.vision.network import build_network
 
 BATCH, LESIONS, SITES, PHOTOGRAPHS, ROUNDS = 20, 25, 23, 40, 6

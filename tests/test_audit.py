@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
@@ -37,14 +37,15 @@ from predilect.atlas.fingerprints import (
 from predilect.atlas.folder import Atlas
 from predilect.atlas.groups import connected_groups
 from predilect.atlas.importers import SOURCES
-from predilect.atlas.near_duplicates import duplicate_clusters, find_near_duplicates
+from predilect.atlas.near_duplicates import confirm, duplicate_clusters, find_near_duplicates
 from predilect.atlas.quality import measure_quality
 from predilect.atlas.splits import Splits, make_splits
 from predilect.atlas.synthetic import draw_atlas, paint, sample_photos
 from predilect.atlas.tallies import quality_of, spread
 from predilect.cli import main
-from predilect.cli.data import splits_of
+from predilect.cli.data import note_stale_audit, split_atlas, splits_of
 from predilect.errors import AtlasError, RunError, SplitError
+from predilect.files import seal
 from predilect.labels.taxonomy import Taxonomy
 from predilect.report.audit_page import audit_cautions, described, share, write_audit_page
 from predilect.report.report import build_report, write_report
@@ -285,7 +286,7 @@ def test_equal_bytes_and_equal_pixels_are_told_apart():
     with Image.open(io.BytesIO(files[1])) as first, Image.open(io.BytesIO(files[3])) as second:
         assert np.array_equal(np.asarray(first), np.asarray(second))
     pairs = search(files).select("first", "second", "kind").rows()
-    assert pairs == [(1, 2, "file"), (1, 3, "pixels"), (1, 4, "near"), (3, 4, "near")]
+    assert pairs == [(1, 2, "file"), (1, 3, "pixels"), (1, 4, "near")]
 
 
 def test_photographs_without_contrast_are_copies_only_if_their_pixels_are_equal():
@@ -307,6 +308,91 @@ def test_plain_skin_that_hashes_alike_is_not_taken_for_copies():
     prints = fingerprint(files, np.arange(30))
     assert sum(table.height for table, _ in find_candidates(prints)) > 10
     assert search(files).is_empty()
+
+
+def test_the_first_of_many_equal_pictures_stands_for_all(monkeypatch):
+    image = skin(2)
+    files = [encoded(image, comment=f"{k}".encode()) for k in range(30)] + [encoded(image, quality=70)]
+    looked_at = []
+    monkeypatch.setattr(
+        "predilect.atlas.near_duplicates.confirm", lambda *given: (looked_at.append(given[3].height), confirm(*given))[1]
+    )
+    pairs = search(files)
+    assert pairs.select("first", "second", "kind").rows() == [
+        *((0, k, "pixels") for k in range(1, 30)),
+        (0, 30, "near"),
+    ]
+    assert sum(looked_at) == 1
+
+
+FRAMES: dict[str, Callable[[ImageDraw.ImageDraw, int], None]] = {
+    "a round field": lambda draw, _: field(draw, 14, 14, (0, 0, 0)),
+    "a round field, moved": lambda draw, seed: field(draw, 10 + seed % 5, 10 + seed % 4, (0, 0, 0)),
+    "a round field in blue": lambda draw, _: field(draw, 14, 14, (40, 80, 160)),
+    "a black bar": lambda draw, _: draw.rectangle((20, 100, 268, 140), fill=(0, 0, 0)),
+    "a white bar": lambda draw, _: draw.rectangle((20, 100, 268, 140), fill=(255, 255, 255)),
+    "a letterbox": lambda draw, _: [draw.rectangle((0, top, 288, top + 40), fill=(0, 0, 0)) for top in (0, 248)],
+    "a drape": lambda draw, _: draw.polygon([(0, 0), (288, 0), (288, 60), (70, 80), (50, 288), (0, 288)], fill=(70, 110, 170)),
+    "a ruler": lambda draw, _: ruler(draw),
+}
+
+
+def field(draw: ImageDraw.ImageDraw, left: int, top: int, colour: tuple[int, int, int]) -> None:
+    outside = Image.new("1", (288, 288), 1)
+    ImageDraw.Draw(outside).ellipse((left, top, left + 260, top + 260), fill=0)
+    draw.bitmap((0, 0), outside, fill=colour)
+
+
+def ruler(draw: ImageDraw.ImageDraw) -> None:
+    draw.rectangle((0, 238, 288, 288), fill=(235, 235, 228))
+    for k in range(32):
+        draw.line((9 * k, 238, 9 * k, 262 if k % 5 == 0 else 251), fill=(30, 30, 30), width=2)
+
+
+def framed(name: str, seed: int) -> Image.Image:
+    image = skin(seed, 288, 288).copy()
+    FRAMES[name](ImageDraw.Draw(image), seed)
+    return image
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_different_photographs_in_one_frame_are_not_joined(name):
+    pictures = thumbnails([encoded(framed(name, seed)) for seed in range(16)], np.arange(16))
+    pairs = np.array(list(combinations(range(16), 2)))
+    assert resemblance(pictures[pairs[:, 0]], pictures[pairs[:, 1]]).max() < 0.3
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_copies_of_framed_photographs_are_found(name):
+    files = [encoded(framed(name, seed)) for seed in range(8)]
+    names = ("quality 60", "15 % darker", "half the size", "mirrored")
+    copies = [ALTERED[alteration](framed(name, seed)) for seed in range(8) for alteration in names]
+    found = set(search([*files, *copies]).select("first", "second").rows())
+    assert {(k, 8 + k * len(names) + place) for k in range(8) for place in range(len(names))} <= found
+    source = [*range(8), *(k for k in range(8) for _ in names)]
+    assert all(source[first] == source[second] for first, second in found)
+
+
+def test_something_printed_in_one_corner_does_not_make_copies():
+    printed = (np.random.default_rng(1).uniform(0, 1, (90, 90)) > 0.5).repeat(3, 0).repeat(3, 1)[:90, :90]
+    images = [np.asarray(skin(seed, 288, 288)).copy() for seed in range(8)]
+    for image in images:
+        image[20:110, 190:280] = 60 + 150 * gaussian_filter(printed.astype(float), 1)[..., None]
+    pictures = thumbnails([encoded(Image.fromarray(image)) for image in images], np.arange(8))
+    pairs = np.array(list(combinations(range(8), 2)))
+    assert resemblance(pictures[pairs[:, 0]], pictures[pairs[:, 1]]).max() < 0.3
+
+
+def test_like_black_frames_do_not_make_candidates_of_all():
+    prints = fingerprint([encoded(framed("a round field", seed)) for seed in range(20)], np.arange(20))
+    upright = [table.filter(pl.col("orientation") == 0).height for table, _ in find_candidates(prints)]
+    assert sum(upright) < 190 / 2
+
+
+def test_a_black_picture_keeps_its_fingerprint():
+    image = brightened(skin(3), 0.08)
+    found = fingerprint([encoded(image)], np.arange(1)).coefficients[0, 0].astype(float)
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-2)
 
 
 def test_progress_is_told_to_the_end_and_lengths_must_agree():
@@ -388,6 +474,48 @@ def test_an_audit_is_used_again_for_the_same_photographs_whatever_their_labels(c
     audit.model_copy(update={"pixel_hash": "of other photographs"}).write(clinic.path / AUDIT_FILE)
     with pytest.raises(pytest.fail.Exception, match="looked again"):
         near_duplicate_clusters(relabelled)
+
+
+@pytest.mark.parametrize(("key", "value"), [("method", 1), ("resemblance", 0.9), ("radius", 3), ("cosine", 0.5), ("flat", 7.0)])
+def test_an_audit_by_another_search_decides_no_split(clinic, key, value):
+    audit = examine(clinic)
+    other = audit.duplicates.model_copy(update={key: value, "clusters": ()})
+    audit.model_copy(update={"duplicates": other}).write(clinic.path / AUDIT_FILE)
+    assert near_duplicate_clusters(clinic)["image_id"].to_list() == ["p0", "p5", "p1", "p6"]
+
+
+def test_an_audit_that_was_edited_is_refused(clinic):
+    examine(clinic).write(clinic.path / AUDIT_FILE)
+    value = json.loads((clinic.path / AUDIT_FILE).read_text())
+    value["duplicates"]["clusters"] = []
+    (clinic.path / AUDIT_FILE).write_text(json.dumps(value))
+    with pytest.raises(AtlasError, match=r"audit.json is not what was written .*; audit again"):
+        near_duplicate_clusters(clinic)
+
+
+def test_a_huge_cluster_is_told_of_when_splitting(clinic, monkeypatch, capsys):
+    split_atlas(clinic, folds=2)
+    assert "largest cluster" not in capsys.readouterr().out
+    monkeypatch.setattr("predilect.cli.data.LONG_CHAIN", 1)
+    split_atlas(clinic, folds=2)
+    out = capsys.readouterr().out
+    assert "The largest cluster of copies, p0, has 2 photographs" in out
+    assert f"predilect audit {clinic.path} lists them" in out
+
+
+def test_a_stale_audit_is_told_of_before_a_run_and_not_when_it_goes_on(clinic, tmp_path, capsys):
+    note_stale_audit(clinic, tmp_path)
+    audit = examine(clinic)
+    audit.write(clinic.path / AUDIT_FILE)
+    note_stale_audit(clinic, tmp_path)
+    assert capsys.readouterr().out == ""
+    audit.model_copy(update={"content_hash": "of other labels"}).write(clinic.path / AUDIT_FILE)
+    note_stale_audit(clinic, tmp_path)
+    assert "the report will show no audit; predilect audit" in capsys.readouterr().out
+    (tmp_path / "run.json").write_text("{}")
+    (clinic.path / AUDIT_FILE).write_text("damaged")
+    note_stale_audit(clinic, tmp_path)
+    assert capsys.readouterr().out == ""
 
 
 def test_splits_say_whether_copies_were_looked_for(clinic, tmp_path, capsys):
@@ -474,8 +602,8 @@ def test_the_audit_is_written_and_read_and_keeps_to_its_schema(clinic, tmp_path)
     (tmp_path / "later.json").write_text(json.dumps(value | {"schema_version": 2}))
     with pytest.raises(AtlasError, match=r"later.json: found schema_version 2, .* reads 1; audit again"):
         Audit.read(tmp_path / "later.json")
-    del value["duplicates"]["clusters"][0]["image_ids"]
-    (tmp_path / "damaged.json").write_text(json.dumps(value))
+    del value["duplicates"]["clusters"][0]["image_ids"], value["sha256"]
+    (tmp_path / "damaged.json").write_text(json.dumps(seal(value)))
     with pytest.raises(AtlasError, match=r"damaged.json: duplicates.clusters.0.image_ids: Field required"):
         Audit.read(tmp_path / "damaged.json")
 

@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from PIL import Image
 
 from conftest import SMALL_TAXONOMY
+from predilect.atlas.audit import Audit
 from predilect.atlas.build import build_atlas, replay
 from predilect.atlas.folder import Atlas
 from predilect.atlas.importers import SOURCES
@@ -34,7 +36,7 @@ from predilect.bundle import write_bundle
 from predilect.cli import main
 from predilect.errors import DiskError
 from predilect.evaluation.evaluate import evaluate
-from predilect.files import write_json, write_text
+from predilect.files import hold, replacing_folder, write_json, write_text
 from predilect.labels.tasks import LabelSpace
 from predilect.labels.taxonomy import Taxonomy
 from predilect.predictions import Predictions, Truth
@@ -145,6 +147,7 @@ WRITERS = {
     "splits.parquet": lambda path, _: write_splits(path),
     "manifest.csv": lambda path, noise: write_manifest(long_manifest(noise), path),
     "manifest.parquet": lambda path, noise: write_manifest(long_manifest(noise), path),
+    "audit.json": lambda path, _: long_audit().write(path),
     "images.arrow": lambda path, noise: pack(noise, path),
     "some.json": lambda path, _: write_json(path, {"long": "a" * 4 * ROOM}),
     "some.txt": lambda path, _: write_text(path, "a" * 4 * ROOM),
@@ -153,6 +156,10 @@ WRITERS = {
     "drawings": lambda path, _: draw_atlas(path, n_images=60),
     "atlas": lambda path, noise: build_atlas(read_photographs(noise), Taxonomy.from_toml(SMALL_TAXONOMY, "t"), path),
 }
+
+
+def long_audit() -> Audit:
+    return Audit.read(Path(__file__).parent / "golden" / "atlas" / "audit.json").model_copy(update={"atlas": "a" * 4 * ROOM})
 
 
 def long_manifest(noise: Path) -> pl.DataFrame:
@@ -260,6 +267,44 @@ def test_a_folder_that_may_only_be_read_is_named(small_atlas, small_splits, smal
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may write anywhere; nobody may not."""
+    if os.geteuid():
+        yield
+        return
+    try:
+        os.seteuid(65534)
+    except PermissionError:
+        pytest.skip("needs the right to be another user")
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_of_somebody_else_is_named():
+    with tempfile.TemporaryDirectory() as name:  # outside pytest's own, into which nobody may look
+        folder = Path(name)
+        (folder / "run").mkdir()
+        (folder / "run" / ".lock").touch()
+        (folder / "run" / ".lock").chmod(0o444)
+        folder.chmod(0o555)
+        try:
+            with as_nobody():
+                denied = "cannot be written: Permission denied; choose a place that may be written to"
+                for path in (folder / "some.txt", folder / "deep" / "some.txt"):
+                    with pytest.raises(DiskError, match=rf"some\.txt {denied}"):
+                        write_text(path, "a")
+                with pytest.raises(DiskError, match=rf"some {denied}"), replacing_folder(folder / "some"):
+                    pytest.fail("there is no place")
+                with pytest.raises(DiskError, match=rf"run/\.lock {denied}"):
+                    hold(folder / "run" / ".lock")
+        finally:
+            folder.chmod(0o755)
+        assert [path.name for path in folder.iterdir()] == ["run"]
+
+
 def test_a_run_that_became_read_only_is_not_resumed(small_atlas, small_splits, small_recipe, fabric, tmp_path):
     chosen = [system("mtl", small_recipe)]
     given = {"seeds": [1], "folds": [0], "fabric": fabric, "command": ""}
@@ -269,7 +314,7 @@ def test_a_run_that_became_read_only_is_not_resumed(small_atlas, small_splits, s
         pytest.skip("needs the right to mount a file system")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(run.path)], check=True)
-        with pytest.raises(Exception, match=r"run/\.lock cannot be written: Read-only file system"):
+        with pytest.raises(Exception, match=r"run/(\.lock|run\.json) cannot be written: Read-only file system"):
             start_run(run.path, small_atlas, small_splits, chosen, **given, resume=True)
     finally:
         subprocess.run(["umount", "--lazy", str(run.path)], check=True)

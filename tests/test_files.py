@@ -13,7 +13,7 @@ import pytest
 
 from predilect import files
 from predilect.errors import DiskError, PredilectError
-from predilect.files import hold, is_sealed, remove_leftovers, replacing, replacing_folder, seal, write_text
+from predilect.files import hold, holding, is_sealed, remove_leftovers, replacing, replacing_folder, seal, write_text
 
 
 @pytest.fixture
@@ -172,6 +172,71 @@ def test_leftovers_are_removed_at_any_depth_and_nothing_else(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["mtl", "mtl/.hidden"]
 
 
+def test_what_this_process_or_another_is_writing_is_no_leftover(tmp_path):
+    ready, done = os.pipe(), os.pipe()
+
+    def writing():
+        with replacing(tmp_path / "theirs") as temporary:
+            os.write(ready[1], b"!")
+            os.read(done[0], 1)
+            temporary.write_text("theirs")
+
+    child = os.fork()
+    if child == 0:
+        writing()
+        os._exit(0)
+    os.read(ready[0], 1)
+    with replacing(tmp_path / "ours") as temporary:
+        remove_leftovers(tmp_path)
+        temporary.write_text("ours")
+    os.write(done[1], b"!")
+    assert os.waitpid(child, 0)[1] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "theirs"]
+    for descriptor in (*ready, *done):
+        os.close(descriptor)
+
+
+def test_a_folder_that_is_tidied_away_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    make, made = files.tempfile.mkdtemp, []
+
+    def tidied(**options):
+        made.append(make(**options))
+        if len(made) == 1:
+            remove_leftovers(tmp_path)
+        return made[-1]
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", tidied)
+    write_text(tmp_path / "text", "a")
+    assert len(made) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_a_kill_after_the_renaming_leaves_nothing_for_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: die())  # the folder is in its place by then
+
+    def killed():
+        with replacing_folder(tmp_path / "run") as temporary:
+            (temporary / "run.json").write_text("{}")
+
+    assert in_child(killed) == -signal.SIGKILL
+    monkeypatch.undo()
+    assert len([*tmp_path.glob(".writing-*")]) == 1
+    remove_leftovers(tmp_path / "run")
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["run", "run/run.json"]
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_folder])
+def test_an_error_of_another_file_is_not_blamed_on_the_one_that_is_written(tmp_path, write):
+    other = tmp_path / "other" / "table.csv"
+    with pytest.raises(FileNotFoundError) as raised, write(tmp_path / "run"):
+        other.open()
+    assert raised.value.filename == str(other)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for target in ("run", "link"):
+        with pytest.raises(DiskError, match=f"{target} cannot be written: No such file"), write(tmp_path / target) as temporary:
+            (temporary.parent / "absent" / "part").open("w")
+
+
 def test_what_a_library_leaves_beside_the_file_is_removed_too(tmp_path):
     with replacing(tmp_path / "table.csv") as temporary:
         temporary.with_name(".tmp123").write_text("half")
@@ -209,6 +274,56 @@ def test_a_lock_is_held_against_other_processes_until_its_own_ends(tmp_path):
     assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
     for descriptor in (*ready, *answered):
         os.close(descriptor)
+
+
+def open_files() -> int:
+    return len([*Path("/dev/fd").iterdir()])
+
+
+def test_a_lock_for_a_block_keeps_others_out_and_is_given_back(tmp_path):
+    path = tmp_path / "lock"
+    before = open_files()
+    with holding(path) as holder:
+        assert holder is None
+        assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
+        with holding(path) as again:  # as another thread of this process would find it
+            assert again == os.getpid()
+        assert hold(path) == os.getpid()
+        assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1  # asking has not given it back
+    assert in_child(lambda: os._exit(hold(path) is None)) == 1
+    assert open_files() == before
+
+
+def test_of_many_threads_one_has_the_lock(tmp_path):
+    at_work, most, got = [], [], []
+
+    def work():
+        for _ in range(50):
+            with holding(tmp_path / "lock") as holder:
+                if holder is None:
+                    at_work.append(1)
+                    most.append(len(at_work))
+                    got.append(1)
+                    at_work.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got
+    assert max(most) == 1
+
+
+def test_what_is_held_for_good_stays_held_and_costs_one_open_file(tmp_path):
+    path = tmp_path / "lock"
+    before = open_files()
+    for _ in range(5):
+        assert hold(path) is None
+        with holding(path) as holder:
+            assert holder is None
+        assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
+    assert open_files() == before + 1
 
 
 def test_a_seal_holds_for_the_content_and_not_for_its_form():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
 import sys
 import threading
+import time
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -15,10 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made_images import CASES, MARK, ROUGH, jpeg, picture, saved
+from made_images import CASES, MARK, ROUGH, after_start, jpeg, picture, saved, segment
 from predilect.atlas import decoding
-from predilect.atlas.decoding import MAX_BYTES
-from predilect.atlas.jpeg import PreparedImage, prepare_image
+from predilect.atlas import jpeg as preparing
+from predilect.atlas.decoding import MAX_BYTES, UnreadFileError
+from predilect.atlas.jpeg import PreparedImage, prepare_image, prepare_image_for_good
+from predilect.atlas.jpeg_stream import holds_more_than_the_picture
 from predilect.atlas.pack import MAX_SIDE
 
 SEEN = {"Jane", "Doe", "1960-04-01", "Exif", "ICC_PROFILE", "Photoshop", "xmpmeta", "8BIM"}
@@ -115,6 +119,82 @@ class TestWhatLiesInPlaceOfAFile:
         with (tmp_path / "a.jpg").open("wb") as file:
             file.truncate(MAX_BYTES + 1)
         assert "the file is too large" in prepare_image(tmp_path / "a.jpg", MAX_SIDE)
+
+
+def raising(error: BaseException):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+class TestWhatMayPass:
+    """What the system refuses now is no reason to leave a photograph out for good."""
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (OSError(errno.EIO, "x"), "the file cannot be read: Input/output error"),
+            (OSError(errno.EMFILE, "x"), "the file cannot be read: Too many open files"),
+            (PermissionError(errno.EACCES, "x"), "the file cannot be read: Permission denied"),
+            (MemoryError(), "there is not enough memory to read it"),
+        ],
+    )
+    @pytest.mark.parametrize("call", ["stat", "read_bytes"])
+    def test_reading(self, tmp_path, monkeypatch, error, said, call):
+        (tmp_path / "a.jpg").write_bytes(jpeg())
+        monkeypatch.setattr(Path, call, raising(error))
+        with pytest.raises(UnreadFileError, match=said):
+            prepare_image_for_good(tmp_path / "a.jpg", MAX_SIDE)
+        assert prepare_image(tmp_path / "a.jpg", MAX_SIDE) == said  # who keeps nothing is told as ever
+
+    @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), MemoryError()])
+    def test_decoding(self, tmp_path, monkeypatch, error):
+        (tmp_path / "a.png").write_bytes(saved(picture(), "PNG"))
+        monkeypatch.setattr(preparing, "flattened", raising(error))
+        with pytest.raises(UnreadFileError, match=r"not enough memory|cannot be decoded now: Too many open files"):
+            prepare_image_for_good(tmp_path / "a.png", MAX_SIDE)
+
+    def test_what_will_not_pass_is_a_reason(self, tmp_path):
+        assert "No such file" in prepare_image_for_good(tmp_path / "a.jpg", MAX_SIDE)
+
+    def test_a_mistake_of_ours_is_no_reason_but_one_of_a_decoder_is(self, tmp_path, monkeypatch):
+        (tmp_path / "a.png").write_bytes(saved(picture(), "PNG"))
+        monkeypatch.setattr(preparing, "flattened", raising(TypeError("as a decoder may")))
+        assert prepare_image(tmp_path / "a.png", MAX_SIDE) == "the image cannot be decoded: as a decoder may"
+        monkeypatch.undo()
+        monkeypatch.setattr(preparing, "in_srgb", lambda image, profile: None)
+        with pytest.raises(AttributeError):
+            prepare_image(tmp_path / "a.png", MAX_SIDE)
+
+
+def test_of_huge_files_one_at_a_time_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "_HUGE_BYTES", 10)
+    read, inside, most = Path.read_bytes, [], []
+
+    def watched(self):
+        inside.append(self)
+        most.append(len(inside))
+        time.sleep(0.02)
+        try:
+            return read(self)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    threads = [threading.Thread(target=prepare_image, args=(tmp_path / "a.jpg", MAX_SIDE)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
+
+
+def test_a_restart_interval_that_no_scan_uses_is_more_than_the_picture():
+    once, twice = (after_start(jpeg(), segment(0xDD, b"JD") * n) for n in (1, 2))
+    assert not holds_more_than_the_picture(once)
+    assert holds_more_than_the_picture(twice)
 
 
 class TestHeic:

@@ -258,6 +258,22 @@ def test_ctrl_c_keeps_the_step_that_runs_even_between_log_lines(fabric, small_at
     assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "parts")
 
 
+def test_the_first_signal_is_answered_at_once_and_once(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, capfd):
+    validate, heard = loop.validation_losses, []
+
+    def long_validation(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        heard.append(capfd.readouterr().err)
+        return validate(*arguments)
+
+    monkeypatch.setattr(loop, "validation_losses", long_validation)
+    with pytest.raises(KeyboardInterrupt):
+        train(fabric, small_atlas, small_recipe, tmp_path)
+    assert heard == ["stopping: the state is saved after this step; a second signal stops at once, without saving\n"]
+    assert capfd.readouterr().err == ""
+    assert read_checkpoint(tmp_path / "checkpoint" / "state.safetensors", "i").progress["iteration"] == 4
+
+
 def test_a_second_signal_ends_at_once(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
     with signalled(monkeypatch, [signal.SIGINT] * 2, in_step=5), pytest.raises(KeyboardInterrupt):
         train(fabric, small_atlas, small_recipe, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -94,13 +95,13 @@ def undisturbed(source, tmp_path_factory) -> Atlas:
 def prepared(monkeypatch) -> list[str]:
     """Names of the files that are prepared from now on."""
     names: list[str] = []
-    prepare = pack.prepare_image
+    prepare = pack.prepare_image_for_good
 
     def note(path: Path, max_side: int):
         names.append(path.name)
         return prepare(path, max_side)
 
-    monkeypatch.setattr(pack, "prepare_image", note)
+    monkeypatch.setattr(pack, "prepare_image_for_good", note)
     return names
 
 
@@ -197,12 +198,47 @@ def test_files_that_changed_meanwhile_are_packed_again(source, tmp_path, prepare
     assert atlas.photos["sha256"].to_list() == build(copy, tmp_path / "anew").photos["sha256"].to_list()
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_files_replaced_by_ones_of_the_same_size_and_time_are_packed_again(source, tmp_path, prepared, moved):
+    copy = shutil.copytree(source, tmp_path / "copy")
+    out = tmp_path / "atlas"
+    interrupted(copy, out)
+    path = copy / "4" / "0025.jpg"  # in the second part
+    before, other = path.stat(), jpeg(picture(8), quality=50)
+    new = tmp_path / "new.jpg" if moved else path
+    new.write_bytes(other + bytes(before.st_size - len(other)))
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    prepared.clear()
+    atlas = build(copy, out, resume=True)
+    assert len(prepared) == N - 64 + ROWS
+    assert atlas.photos["sha256"].to_list() == build(copy, tmp_path / "anew").photos["sha256"].to_list()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), MemoryError()])
+def test_a_file_that_cannot_be_read_for_a_moment_is_not_rejected(source, undisturbed, tmp_path, monkeypatch, error):
+    out, read = tmp_path / "atlas", Path.read_bytes
+
+    def fail(self):
+        if self.name == "0040.jpg":
+            raise error
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(AtlasError, match=r"0040\.jpg: .*(Input/output error|Permission denied|not enough memory).*--resume"):
+        build(source, out)
+    assert len(list(packing_path(out).glob("part-*.arrow"))) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(parts, "ROWS_PER_PART", ROWS)
+    build(source, out, resume=True)
+    assert_same(out, undisturbed)
+
+
 def test_another_import_is_not_gone_on_with(source, tmp_path, undisturbed):
     out = tmp_path / "atlas"
     folder = interrupted(source, out)
-    copy = shutil.copytree(source, tmp_path / "copy")
-    table = (copy / "metadata.csv").read_text().splitlines()
-    (copy / "metadata.csv").write_text("\n".join(table[:-1]) + "\n")
+    copy = less_by_a_row(source, tmp_path / "copy")
     with pytest.raises(AtlasError, match="holds part of another import"):
         build(copy, out, resume=True)
     assert len(list(folder.glob("part-*.arrow"))) == 4
@@ -221,11 +257,25 @@ def test_a_part_that_was_damaged_is_made_again(source, undisturbed, tmp_path, pr
     assert_same(out, undisturbed)
 
 
+@pytest.mark.parametrize("where", [0.1, 0.6])
+def test_a_byte_that_changed_in_a_part_is_noticed(source, undisturbed, tmp_path, prepared, where):
+    out = tmp_path / "atlas"
+    path = interrupted(source, out) / "part-000001.arrow"
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 1
+    path.write_bytes(data)
+    prepared.clear()
+    build(source, out, resume=True)
+    assert len(prepared) == N - 64 + ROWS
+    assert_same(out, undisturbed)
+
+
 def test_too_many_rejected_loses_no_packing(source, undisturbed, tmp_path, prepared):
     out = tmp_path / "atlas"
     with pytest.raises(TooManyRejectedError, match=r"3 of 150 rows.*--max-rejected 3 --resume goes on") as refusal:
         build(source, out, max_rejected=2)
     assert "3 x it is no image" in str(refusal.value)
+    assert f"is kept in {packing_path(out)}" in str(refusal.value)
     assert pl.read_csv(rejected_path(out)).height == 3
     assert not out.exists()
     prepared.clear()
@@ -248,6 +298,63 @@ def test_two_imports_into_one_folder_do_not_meet(source, undisturbed, tmp_path):
         process.kill()
     build(source, out, resume=True)
     assert_same(out, undisturbed)
+
+
+def less_by_a_row(source: Path, folder: Path) -> Path:
+    copy = shutil.copytree(source, folder)
+    table = (copy / "metadata.csv").read_text().splitlines()
+    (copy / "metadata.csv").write_text("\n".join(table[:-1]) + "\n")
+    return copy
+
+
+def test_an_import_that_is_refused_changes_nothing_of_the_other(source, tmp_path):
+    out, other = tmp_path / "atlas", less_by_a_row(source, tmp_path / "other")
+    with life(source, out, pause=0.1) as process:
+        next(process.stdout)
+        before = (packing_path(out) / "packing.json").read_bytes()
+        with pytest.raises(AtlasError, match="is being written by another import"):
+            build(other, out)
+        assert (packing_path(out) / "packing.json").read_bytes() == before
+        process.kill()
+
+
+@pytest.mark.parametrize("step", [8])  # when the atlas is in its place, among the removals of the parts
+def test_killed_while_it_cleaned_up(source, undisturbed, tmp_path, prepared, step):
+    out = tmp_path / "atlas"
+    changes_of_packing = 2 * (1 + -(-N // ROWS))
+    with life(source, out, dies_before=changes_of_packing + step) as process:
+        process.stdout.read()
+    assert process.returncode == -signal.SIGKILL
+    assert out.exists()
+    assert packing_path(out).exists()
+    with pytest.raises(PredilectError, match="already exists"):
+        build(source, out)
+    build(source, out, resume=True)
+    assert prepared == []
+    assert_same(out, undisturbed)
+
+
+def test_what_is_left_beside_another_atlas_stays(source, tmp_path):
+    out = tmp_path / "atlas"
+    folder = interrupted(source, out)
+    build(less_by_a_row(source, tmp_path / "other"), tmp_path / "b").path.rename(out)
+    with pytest.raises(PredilectError, match="already exists"):
+        build(source, out, resume=True)
+    assert len(list(folder.glob("part-*.arrow"))) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_an_import_leaves_no_file_open(source, tmp_path):
+    def locks() -> list[str]:
+        found = (path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return [str(path) for path in found if "lock" in path.name]
+
+    before = locks()
+    build(source, tmp_path / "atlas")
+    pack.pack_images(["a"], [source / "0" / "0000.jpg"], tmp_path / "images.arrow")
+    with pytest.raises(TooManyRejectedError):
+        build(source, tmp_path / "b", max_rejected=0)
+    assert locks() == before
 
 
 def test_a_place_that_cannot_be_written_is_told(source, tmp_path):
@@ -295,3 +402,14 @@ class TestCommand:
         code, said = self.run(capsys, "import", "imagefolder", tmp_path / "other", "--out", tmp_path / "b")
         assert code == 0
         assert "replaced what was left of another import" in said
+
+    def test_that_it_was_finished_is_told(self, source, undisturbed, tmp_path, capsys):
+        out = tmp_path / "atlas"
+        folder = interrupted(source, out)
+        kept = shutil.copytree(folder, tmp_path / "kept")
+        build(source, out, resume=True)
+        kept.rename(folder)  # as a kill between the last renaming and the removal leaves it
+        code, said = self.run(capsys, "import", "imagefolder", source, "--out", out, "--max-rejected", "3", "--resume")
+        assert code == 0
+        assert "the import was finished" in said
+        assert_same(out, undisturbed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from predilect.atlas.audit import Audit
 from predilect.errors import RecipeError, RunError
-from predilect.files import hold
+from predilect.files import hold, write_json
 from predilect.recipe import system
 from predilect.run import Run
+from predilect.run import folder as run_folder
 from predilect.training import crossval, loop
 from predilect.training.crossval import cross_validate, start_run
 from predilect.training.devices import make_fabric
@@ -105,6 +108,74 @@ def test_two_processes_cannot_work_on_one_run(tmp_path, small_recipe, start):
         os.close(descriptor)
 
 
+def test_a_report_is_not_written_while_another_process_is_at_work(tmp_path, small_recipe, start):
+    start(tmp_path / "run", small_recipe)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(ready[1], b"y" if hold(tmp_path / "copy" / ".lock") is None else b"n")
+        os.read(done[0], 1)
+        os._exit(0)
+    assert os.read(ready[0], 1) == b"y"
+    with pytest.raises(RunError, match=rf"another process \({child}\) is at work on this run"):
+        Run.open(tmp_path / "copy").report()
+    os.write(done[1], b"!")
+    os.waitpid(child, 0)
+    with pytest.raises(RunError, match="is not finished"):
+        Run.open(tmp_path / "copy").report()
+    for descriptor in (*ready, *done):
+        os.close(descriptor)
+
+
+def test_no_entry_of_a_resumption_is_lost(tmp_path, small_recipe, start, monkeypatch):
+    start(tmp_path / "run", small_recipe)
+    held = run_folder._hold
+
+    def hold_late(path):  # another process resumed the run, and ended, before this one got the lock
+        Run.open(path).resumed({"versions": {"torch": "98.0"}, "machine": {}})
+        held(path)
+
+    monkeypatch.setattr(run_folder, "_hold", hold_late)
+    run = start(tmp_path / "run", small_recipe, resume=True)
+    assert len(run.info["resumed"]) == 2
+    assert run.info["resumed"][0]["versions"] == {"torch": "98.0"}
+
+
+@pytest.mark.parametrize("key", ["systems", "folds", "files", "resumed", "sha256"])
+def test_a_run_of_another_version_is_one_sentence(tmp_path, small_recipe, start, key):
+    path = start(tmp_path / "run", small_recipe).path / "run.json"
+    info = json.loads(path.read_text())
+    del info[key]
+    write_json(path, info)
+    sentence = f"run.json has no '{key}': another version of Predilect wrote it; the run must be made anew"
+    for use in (lambda: Run.open(path.parent), lambda: start(path.parent, small_recipe, resume=True)):
+        with pytest.raises(RunError, match=sentence):
+            use()
+
+
+def test_what_a_run_was_asked_for_cannot_be_edited_unnoticed(tmp_path, small_recipe, start):
+    path = start(tmp_path / "run", small_recipe).path / "run.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info))  # another layout is no other content
+    assert Run.open(path.parent).info["seeds"] == [1]
+    for edited in ({"seeds": [1, 2]}, {"splits_hash": "0" * 64}, {"atlas": "another"}):
+        write_json(path, {**info, **edited})
+        with pytest.raises(RunError, match=r"run\.json is not what was written"):
+            Run.open(path.parent)
+        with pytest.raises(RunError, match=r"run\.json is not what was written"):
+            start(path.parent, small_recipe, resume=True)
+
+
+def test_an_edited_audit_is_not_reported(tmp_path):
+    audit = Audit.read(Path(__file__).parent / "golden" / "atlas" / "audit.json")
+    run = Run.start(tmp_path / "run", {"systems": {}, "seeds": [], "folds": []}, None, resume=False, audit=audit)
+    assert run.audit() == audit
+    audit.model_copy(update={"n_photographs": audit.n_photographs + 1}).write(run.path / "audit.json")
+    with pytest.raises(RunError, match=r"audit\.json is not what was written"):
+        run.audit()
+
+
 def test_each_resumption_is_recorded_and_another_torch_is_told_of(
     tmp_path, small_atlas, small_splits, small_recipe, start, fabric, monkeypatch
 ):
@@ -182,7 +253,7 @@ def test_the_folder_is_made_whole_or_not_at_all(tmp_path, small_recipe, start, m
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("predilect.run.write_json", full)
+    monkeypatch.setattr("predilect.run.record.write_json", full)
     with pytest.raises(RunError, match="No space left on device"):
         start(tmp_path / "run", small_recipe)
     assert not (tmp_path / "run").exists()

@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from predilect.errors import DiskError, PredilectError
 __all__ = [
     "checksum",
     "hold",
+    "holding",
     "is_sealed",
     "read_json",
     "remove_leftovers",
@@ -41,6 +43,12 @@ __all__ = [
 
 _WRITING = ".writing-"
 _SEAL = "sha256"
+
+# The locks of this process: its number (a forked one has none of them), and device and inode of the file. Opening a file that is
+# locked and closing it again would give its lock back, so that the table is asked first, by one thread at a time.
+_held: dict[tuple[int, int, int], str] = {}
+_asking = threading.Lock()
+
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room and start the command again, nothing is left half-written"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; choose a place that may be written to"),
@@ -108,39 +116,79 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing anywhere below a folder in which no process is at work."""
+    """Remove what killed processes were writing anywhere below a folder, and what they left of making it beside it.
+
+    What a living process or another thread is writing at this moment is left alone.
+    """
     for leftover in [*folder.rglob(f"{_WRITING}*")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+        with _claimed(leftover) as claimed:
+            if claimed is not False:  # where the file system locks no folders, nobody but the caller is at work here
+                shutil.rmtree(leftover, ignore_errors=True)
+    _remove_abandoned(folder.resolve())
 
 
 def hold(path: Path) -> int | None:
     """Lock a file for this process until it ends, however it ends; the file stays.
 
     The lock is a POSIX one, which the processes that this one starts do not inherit: a loader that outlives its killed parent
-    for a moment holds nothing. A file system that knows no locks gives none.
+    for a moment holds nothing. A file system that knows no locks gives none. Held once, it is held for all threads of the
+    process, and holding it again costs nothing.
 
     Args:
         path: The lock file; made if need be.
 
     Returns:
-        None if the lock is ours, else the number of the process that holds it (0 if it has not said).
+        None if the lock is ours, else the number of the process that holds it (0 if it has not said); our own number if another
+        thread holds it by `holding`.
 
     Raises:
         DiskError: If the file cannot be made.
     """
-    with _telling(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                holder = os.read(descriptor, 20)
+    with _telling(path), _asking:
+        key = _lock_key(path)
+        if key in _held:
+            return None if _held[key] == "process" else os.getpid()
+        descriptor, holder = _locked(path)
+        if holder is None:  # else never closed: closing would give the lock back
+            _held[_lock_key(descriptor)] = "process"
+        else:
+            os.close(descriptor)
+    return holder
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[int | None]:
+    """Lock a file while the block runs, against other processes and against other blocks in threads of this one; the file stays.
+
+    Where this process holds the file by `hold`, it stays held when the block ends.
+
+    Args:
+        path: The lock file; made if need be.
+
+    Yields:
+        As `hold` returns it: None if the lock is ours, else the number of the process that holds it.
+
+    Raises:
+        DiskError: If the file cannot be made.
+    """
+    descriptor = holder = None
+    with _telling(path), _asking:
+        key = _lock_key(path)
+        if key in _held:
+            holder = None if _held[key] == "process" else os.getpid()
+        else:
+            descriptor, holder = _locked(path)
+            key = _lock_key(descriptor)
+            if holder is None:
+                _held[key] = "block"
+    try:
+        yield holder
+    finally:
+        if descriptor is not None:
+            with _asking:
+                if holder is None:
+                    del _held[key]
                 os.close(descriptor)
-                return int(holder) if holder.isdigit() else 0
-        # Never closed: closing would give the lock back.
-        os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    return None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -202,10 +250,12 @@ def checksum(path: Path) -> str:
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """Turn what the operating system says into one sentence on `path`."""
+    """Turn what the operating system says into one sentence on `path`, unless it says it of a file elsewhere."""
     try:
         yield
     except (OSError, PolarsError, SafetensorError) as error:
+        if isinstance(error, OSError) and not _concerns(error.filename, path):
+            raise
         # Libraries written in Rust wrap the system's answer in a message of their own, which ends in its number.
         wrapped = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else None
@@ -217,34 +267,88 @@ def _telling(path: Path) -> Iterator[None]:
         raise DiskError(path, reason) from error
 
 
+def _concerns(name: str | bytes | int | None, path: Path) -> bool:
+    """Whether a file that an error names is `path`, leads to it, or is what is being written in its stead."""
+    if name is None or isinstance(name, int):  # none, or an open file by its number
+        return True
+    named = Path(os.fsdecode(name)).absolute()
+    named = named.parent.resolve() / named.name
+    for target in (path.parent.resolve() / path.name, path.resolve()):
+        if target.is_relative_to(named) or named.is_relative_to(target):
+            return True
+        if named.is_relative_to(target.parent) and named.relative_to(target.parent).parts[0].startswith(_WRITING):
+            return True
+    return False
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A folder beside `path` that is gone in the end, with whatever a library has put there on its own account."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=_WRITING, dir=path.parent))
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every file system locks folders
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_WRITING, dir=path.parent))
+        with _claimed(folder) as claimed:
+            # Somebody who tidies up may have taken it for a leftover before it was locked: then another one.
+            if claimed is False or not folder.exists():
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool | None]:
+    """Lock a folder while the block runs: False if somebody else has it or it is gone, None where folders cannot be locked."""
+    descriptor, claimed = None, None
+    with suppress(OSError):
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield folder
+            claimed = True
+        except (FileNotFoundError, BlockingIOError):
+            claimed = False
+    try:
+        yield claimed
     finally:
-        os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock_key(file: Path | int) -> tuple[int, int, int]:
+    try:
+        state = os.stat(file)  # noqa: PTH116 - of a path or of an open file
+    except FileNotFoundError:
+        return os.getpid(), 0, 0
+    return os.getpid(), state.st_dev, state.st_ino
+
+
+def _locked(path: Path) -> tuple[int, int | None]:
+    """Open a file and lock it, and write our number into it: the open file, and what `hold` returns."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            holder = os.read(descriptor, 20)
+            return descriptor, int(holder) if holder.isdigit() else 0
+    os.truncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor, None
 
 
 def _remove_abandoned(path: Path) -> None:
     """Remove what killed processes left of their writing of the folder `path`, but for an old one that is the only one."""
     old = _aside(path)
-    for folder in path.parent.glob(f"{_WRITING}*"):
-        with suppress(OSError):  # of a process that lives, or none of ours to remove
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                names = {item.name for item in folder.iterdir()}
-                if names & {path.name, old.name} and (path.exists() or old.name not in names):
-                    shutil.rmtree(folder)
-            finally:
-                os.close(descriptor)
+    for leftover in path.parent.glob(f"{_WRITING}*"):
+        with suppress(OSError), _claimed(leftover) as claimed:  # OSError: none of ours to look into
+            if not claimed:
+                continue
+            names = {item.name for item in leftover.iterdir()}
+            # An empty one is what is left when a kill came after the renaming.
+            if not names or (names & {path.name, old.name} and (path.exists() or old.name not in names)):
+                shutil.rmtree(leftover)
 
 
 def _exchange(new: Path, path: Path) -> None:

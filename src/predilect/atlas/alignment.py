@@ -4,6 +4,10 @@ Close-ups of different lesions resemble each other in everything that is large: 
 only copies share is the detail, the hairs and furrows and grain, and sharing shows only where the two are laid over each other
 to a fraction of a pixel. So a crop is undone first, then detail is compared with the local contrast evened out, lest one dark spot
 decide.
+
+Different photographs share detail too where something was laid over both: the round field of a dermatoscope, a bar over the eyes, a
+frame, a ruler, a printed name. Therefore what is black, white or of one colour is left out with its edges, and the rest must agree
+also without any quarter of the picture and without the strip along any side.
 """
 
 from __future__ import annotations
@@ -12,9 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
-__all__ = ["Pose", "halved", "resemblance", "resemblance_at_half", "resemblance_in_full"]
+__all__ = ["BARE", "BLACK", "Pose", "halved", "resemblance", "resemblance_at_half", "resemblance_in_full"]
 
 Pixels = NDArray[np.float32]
 Pose = NDArray[np.float32]
@@ -31,21 +35,54 @@ _DETAIL = 1.5  # pixels; what a Gaussian of this width takes away is detail
 _NEIGHBOURHOOD = 4.0  # pixels over which contrast is evened out
 _FAINT = 6.0  # grey levels; detail fainter than this counts for less, since compression makes such by itself
 
+BARE = 0.08
+"""Share of a picture that must be left to be compared, once what is black, white or of one colour is left out."""
+
+BLACK = 20
+"""Luminance below which nothing of the skin is seen."""
+
+_WHITE = 246
+_ONE_COLOUR = 2  # grey levels by which compression lets a painted area vary
+_PAINTED = 5  # pixels, height and width of the least such area
+_EDGE = 6  # pixels beside such an area that show its edge, as far as detail and the evening out reach
+_EDGE_AT_HALF = 4
+
+_TILES = 8  # along each side
+_LENIENCY = 1.5  # so many times the correlation of the rest: a copy's detail may lie mostly in the part that is left out
+_NO_DETAIL = 1e-3  # sum of squares of evened detail, over a part: rounding alone
+
+
+def _parts_left() -> NDArray[np.float64]:
+    """(64, 14) which tiles count: all, all but the strip along a side, all but a quarter, at nine places."""
+    along = np.arange(_TILES)
+    strips = [along < 3, along >= _TILES - 3]
+    windows = [(along >= start) & (along < start + _TILES // 2) for start in (0, 2, 4)]
+    everywhere = np.ones(_TILES, dtype=np.bool_)
+    removed = [np.outer(~everywhere, everywhere)]
+    removed += [np.outer(*pair) for strip in strips for pair in ((strip, everywhere), (everywhere, strip))]
+    removed += [np.outer(y, x) for y in windows for x in windows]
+    return np.stack([~part for part in removed], axis=-1).reshape(_TILES**2, -1).astype(np.float64)
+
+
+_LEFT = _parts_left()
+
 
 def resemblance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Compare pairs of pictures in their detail, whatever small part of one the other lacks.
 
     A scale and a shift along each axis, and a gain and an offset in brightness, are fitted by least squares (Lucas and Kanade,
     1981; coarse to fine). Then the correlation of the detail is taken where the pictures overlap: what a Gaussian blur takes
-    away, divided by its local strength. This is done at half and at full resolution, and the smaller of the two correlations
-    counts: 1 for equal pictures, near 0 for different ones however alike they look from afar.
+    away, divided by its local strength. What is black, white or of one colour is not compared. The correlation is also taken without
+    each of nine quarters of the picture and without the three eighths along each side; it counts at most 1.5 times the least of these, so
+    that something printed on both pictures does not make them one. This is done at half and at full resolution, and the smaller
+    figure counts: 1 for equal pictures, near 0 for different ones however alike they look from afar.
 
     Args:
-        first: (B, S, S) luminances; S is a multiple of 4.
+        first: (B, S, S) luminances; S is a multiple of 16.
         second: (B, S, S).
 
     Returns:
-        (B,) in [-1, 1]; 0 where a picture has no detail at all.
+        (B,) in [-1, 1]; 0 where a picture has no detail at all, or less than `BARE` of it is left to compare.
     """
     half, pose = resemblance_at_half(halved(first), halved(second))
     return np.minimum(half, resemblance_in_full(first, second, pose))
@@ -63,13 +100,13 @@ def resemblance_at_half(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> 
     """
     a, b = first.astype(np.float32), second.astype(np.float32)
     pose = _fitted(np.tile(np.array([1, 0, 1, 0], dtype=np.float32), (len(a), 1)), a, b, _COARSE)
-    return _compared(a, b, pose), pose
+    return _compared(a, b, pose, _EDGE_AT_HALF), pose
 
 
 def resemblance_in_full(first: NDArray[np.uint8], second: NDArray[np.uint8], pose: Pose) -> NDArray[np.float64]:
     """The second half of `resemblance`: (B,) correlations of the detail of (B, S, S) luminances, from a pose found at half size."""
     a, b = first.astype(np.float32), second.astype(np.float32)
-    return _compared(a, b, _fitted(pose, a, b, _FINE))
+    return _compared(a, b, _fitted(pose, a, b, _FINE), _EDGE)
 
 
 def halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -77,9 +114,20 @@ def halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(_reduced(pictures.astype(np.float32), 2)).astype(np.uint8)
 
 
-def _compared(a: Pixels, b: Pixels, pose: Pose) -> NDArray[np.float64]:
+def _of_skin(pictures: Pixels, edge: int) -> NDArray[np.bool_]:
+    """Where (B, S, S) luminances may show skin: not so near to black or white, or to areas of one colour as bars and drapes are."""
+    window = (1, _PAINTED, _PAINTED)
+    plain = maximum_filter(pictures, window) - minimum_filter(pictures, window) <= _ONE_COLOUR
+    hidden = maximum_filter(plain, window) | (pictures < BLACK) | (pictures > _WHITE)
+    skin: NDArray[np.bool_] = ~maximum_filter(hidden, (1, 2 * edge + 1, 2 * edge + 1))
+    return skin
+
+
+def _compared(a: Pixels, b: Pixels, pose: Pose, edge: int) -> NDArray[np.float64]:
     y, x, inside = _places(pose, b.shape[1])
-    return _correlation(_detail(a), _detail(_read(b, y, x)), inside)
+    skin = [_of_skin(each, edge).astype(np.float32) for each in (a, b)]
+    inside = inside * skin[0] * (_read(skin[1], y, x) > 0.5)
+    return _agreement(_detail(a), _detail(_read(b, y, x)), inside)
 
 
 def _fitted(pose: Pose, a: Pixels, b: Pixels, levels: Sequence[tuple[int, float]]) -> Pose:
@@ -119,13 +167,24 @@ def _detail(pictures: Pixels) -> Pixels:
     return evened
 
 
-def _correlation(a: Pixels, b: Pixels, inside: Pixels) -> NDArray[np.float64]:
-    n = inside.sum(axis=(1, 2), keepdims=True)
-    a, b = ((each - (each * inside).sum(axis=(1, 2), keepdims=True) / n) * inside for each in (a, b))
-    products = [np.einsum("bij,bij->b", u, v, dtype=np.float64) for u, v in ((a, b), (a, a), (b, b))]
-    strength = np.sqrt(products[1] * products[2])
-    found: NDArray[np.float64] = np.divide(products[0], strength, out=np.zeros(len(a)), where=strength > 1e-9)
-    return found
+def _agreement(a: Pixels, b: Pixels, inside: Pixels) -> NDArray[np.float64]:
+    """(B,) the correlation, at most what `_LENIENCY` makes of that of each part in `_LEFT`; 0 where less than `BARE` is inside."""
+    n, *sums = (_in_parts(each * inside) for each in (np.ones_like(a), a, b, a * b, a * a, b * b))
+    share = 1 / np.maximum(n, 1)
+    product, *powers = (sums[k] - sums[i] * sums[j] * share for k, i, j in ((2, 0, 1), (3, 0, 0), (4, 1, 1)))
+    strength = np.sqrt(np.maximum(powers[0], 0) * np.maximum(powers[1], 0))
+    found = np.divide(product, strength, out=np.zeros_like(product), where=strength > _NO_DETAIL)
+    agreed = np.minimum(found[:, 0], _LENIENCY * found[:, 1:].min(axis=1))
+    least: NDArray[np.float64] = np.where(n[:, 0] >= BARE * a[0].size, agreed, 0)
+    return least
+
+
+def _in_parts(values: Pixels) -> NDArray[np.float64]:
+    """(B, 14) sums over the `_LEFT` parts of (B, S, S) values."""
+    n, side, _ = values.shape
+    tiles = values.reshape(n, _TILES, side // _TILES, _TILES, side // _TILES).sum(axis=(2, 4), dtype=np.float64)
+    sums: NDArray[np.float64] = tiles.reshape(n, -1) @ _LEFT
+    return sums
 
 
 def _places(pose: Pose, side: int) -> tuple[Pixels, Pixels, Pixels]:

@@ -23,10 +23,10 @@ from predilect.atlas.folder import (
 )
 from predilect.atlas.importers.imported import REJECTED_SCHEMA, Imported, Source
 from predilect.atlas.pack import MAX_SIDE, Packing, pack_in_parts
-from predilect.atlas.parts import packing_parts
+from predilect.atlas.parts import held, packing_parts
 from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.refine import Refined, refine
-from predilect.errors import AtlasError, TooManyRejectedError
+from predilect.errors import AtlasError, PredilectError, TooManyRejectedError
 from predilect.files import replacing, replacing_folder
 from predilect.labels.tasks import LESION, SITE
 from predilect.labels.taxonomy import Taxonomy
@@ -49,7 +49,7 @@ def build_atlas(
 
     What is packed is kept in `packing_path(out)` until the atlas is there, so that a process that is killed, or stopped by an error,
     loses little: the same call with `resume` goes on, and ends with the same atlas, byte for byte. Files that were changed meanwhile
-    are packed again.
+    are packed again. Where it was killed when the atlas was in its place already, only what was left beside it is removed.
 
     Args:
         imported: What an importer found.
@@ -71,24 +71,11 @@ def build_atlas(
     if max_rejected < 0:
         raise ValueError(f"max_rejected must not be negative, found {max_rejected}")
     _check_columns(imported)
-    with replacing_folder(out) as folder:
-        _check_terms(imported, taxonomy)
-        _check_rejected(imported.rejected, imported, out, max_rejected, when=", before any was opened")
-        names = imported.photos["file_name"].to_list()
-        with packing_parts(
-            packing_path(out),
-            imported.photos["image_id"].to_list(),
-            [imported.root / name for name in names],
-            names=names,
-            max_side=MAX_SIDE,
-            resume=resume,
-        ) as parts:
-            packing = pack_in_parts(parts, folder / IMAGES, on_progress)
-            rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
-            again = " --resume" if parts.is_worth_keeping() else ""
-            _check_rejected(rejected, imported, out, max_rejected, again=again)
-            _write_packed(folder, imported, packing, rejected, taxonomy)
-    shutil.rmtree(packing_path(out))  # now that the atlas is in its place
+    finished = resume and packing_path(out).exists() and _is_finished(imported, taxonomy, out)
+    with held(packing_path(out)):
+        if not finished:
+            _build(imported, taxonomy, out, max_rejected=max_rejected, resume=resume, on_progress=on_progress)
+        shutil.rmtree(packing_path(out))  # now that the atlas is in its place
     rejected_path(out).unlink(missing_ok=True)  # of an import into the same folder that failed before
     return Atlas.open(out)
 
@@ -136,6 +123,47 @@ def _check_columns(imported: Imported) -> None:
             raise AtlasError(f"{imported.origin}: column {name!r} is one that the atlas makes itself; rename or remove it")
 
 
+def _build(
+    imported: Imported,
+    taxonomy: Taxonomy,
+    out: Path,
+    *,
+    max_rejected: int,
+    resume: bool,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    with replacing_folder(out) as folder:
+        _check_terms(imported, taxonomy)
+        _check_rejected(imported.rejected, imported, out, max_rejected, when=", before any was opened")
+        names = imported.photos["file_name"].to_list()
+        with packing_parts(
+            packing_path(out),
+            imported.photos["image_id"].to_list(),
+            [imported.root / name for name in names],
+            names=names,
+            max_side=MAX_SIDE,
+            resume=resume,
+        ) as parts:
+            packing = pack_in_parts(parts, folder / IMAGES, on_progress)
+            rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
+            _check_rejected(rejected, imported, out, max_rejected, kept=parts.folder if parts.is_worth_keeping() else None)
+            _write_packed(folder, imported, packing, rejected, taxonomy)
+
+
+def _is_finished(imported: Imported, taxonomy: Taxonomy, out: Path) -> bool:
+    """Whether the atlas of this import lies at `out` already: it was killed before it could clean up."""
+    try:
+        atlas = Atlas.open(out)
+    except PredilectError:
+        return False
+    wanted, counts = set(imported.photos["image_id"]), atlas.counts
+    return (
+        wanted.issuperset(atlas.photos["image_id"])
+        and counts.photos + counts.rejected == imported.photos.height + imported.rejected.height
+        and (out / TAXONOMY).read_text(encoding="utf-8") == taxonomy.to_toml()
+    )
+
+
 def _check_terms(imported: Imported, taxonomy: Taxonomy) -> None:
     """Refine once before the long work, each photograph at its row in the source's table, so that an error can name it."""
     needed = imported.photos.select(PHOTO_SCHEMA.names()).with_columns(row=pl.Series(imported.rows))
@@ -150,7 +178,7 @@ def _check_terms(imported: Imported, taxonomy: Taxonomy) -> None:
 
 
 def _check_rejected(
-    rejected: pl.DataFrame, imported: Imported, out: Path, allowed: int, *, when: str = "", again: str = ""
+    rejected: pl.DataFrame, imported: Imported, out: Path, allowed: int, *, when: str = "", kept: Path | None = None
 ) -> None:
     if rejected.height <= allowed:
         return
@@ -159,7 +187,9 @@ def _check_rejected(
     total = imported.photos.height + imported.rejected.height
     raise TooManyRejectedError(
         f"{imported.origin}: {rejected.height} of {total} rows are rejected for their images{when}, and {allowed} are allowed; nothing was "
-        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height}{again} goes on without them."
+        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height}{' --resume' if kept else ''} goes on without "
+        "them."
+        + (f" What is packed of the others is kept in {kept} until then." if kept else "")
         + "".join(f"\n  {line}" for line in _reasons(rejected))
     )
 

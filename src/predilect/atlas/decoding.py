@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import stat
 import struct
 import threading
@@ -21,8 +23,10 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "UnreadFileError",
     "UnusableImageError",
     "decoder_versions",
+    "file_size",
     "one_at_a_time",
     "opened",
     "orientation",
@@ -40,6 +44,8 @@ MIN_SIDE = 16
 
 MAX_ASPECT = 20
 """Longer side by shorter side; beyond it is a strip, of which training and testing would see next to nothing."""
+
+_NO_MEMORY = "there is not enough memory to read it"
 
 _HUGE_PIXELS, _HUGE_BYTES = 2**25, 2**26
 _HUGE = threading.RLock()
@@ -67,13 +73,21 @@ _OTHERS = (
 
 # What decoders raise for files that are cut short, damaged, or made to be so.
 _BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError, MemoryError, AttributeError,
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError, AttributeError,
     struct.error, zlib.error,
 )  # fmt: skip
+_MISTAKES = (TypeError, AttributeError)  # ours, if our own code raises them
+
+# With these answers there is no such file, and reading it again would change nothing.
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR})
 
 
 class UnusableImageError(Exception):
     """A file that cannot be packed; the message is the reason, for a person to read."""
+
+
+class UnreadFileError(UnusableImageError):
+    """A file that the system did not let us read at this moment, which says nothing about the file: it may be whole."""
 
 
 class _Quiet:
@@ -102,31 +116,51 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file.
+def file_size(path: Path) -> int:
+    """The size of a regular file in bytes, to be asked for before it is read.
 
     Raises:
-        UnusableImageError: If it is missing, cannot be read, is empty, is beyond `MAX_BYTES`, or is no regular file (a pipe would be
-            waited for without end).
+        UnreadFileError: If the system does not tell it now.
+        UnusableImageError: If it is missing, is empty, is beyond `MAX_BYTES`, or is no regular file (a pipe would be waited for
+            without end).
     """
-    try:
+    with _reading():
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise UnusableImageError("it is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise UnusableImageError("it is a pipe, a socket or a device, not a file")
-        if status.st_size > MAX_BYTES:
-            raise UnusableImageError(
-                f"the file is too large: {status.st_size / 1e6:,.0f} MB, at most {MAX_BYTES / 1e6:,.0f} MB are read"
-            )
-        data = path.read_bytes()
+    if stat.S_ISDIR(status.st_mode):
+        raise UnusableImageError("it is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableImageError("it is a pipe, a socket or a device, not a file")
+    if status.st_size > MAX_BYTES:
+        raise UnusableImageError(
+            f"the file is too large: {status.st_size / 1e6:,.0f} MB, at most {MAX_BYTES / 1e6:,.0f} MB are read"
+        )
+    if not status.st_size:
+        raise UnusableImageError("the file is empty")
+    return status.st_size
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of which `file_size` said that it may be read.
+
+    Raises:
+        UnreadFileError: If the system cannot read it now, or there is not enough memory for it.
+        UnusableImageError: If it is gone.
+    """
+    with _reading():
+        return path.read_bytes()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UnusableImageError(f"the file cannot be read: {error.strerror or error}") from error
+        kind = UnusableImageError if error.errno in _ABSENT else UnreadFileError
+        raise kind(f"the file cannot be read: {_told(error)}") from error
+    except MemoryError as error:
+        raise UnreadFileError(_NO_MEMORY) from error
     except ValueError as error:  # a name that no file can have
         raise UnusableImageError(f"the file cannot be read: {error}") from error
-    if not data:
-        raise UnusableImageError("the file is empty")
-    return data
 
 
 @contextmanager
@@ -136,6 +170,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
     Pillow's warnings (of damaged EXIF and the like, of images that it holds to be large) are not shown meanwhile.
 
     Raises:
+        UnreadFileError: If memory, open files or the like did not suffice inside the block.
         UnusableImageError: If the data is no image of a known format, is beyond the limits of this module, or turns out to be damaged
             inside the block.
     """
@@ -148,7 +183,13 @@ def opened(data: bytes) -> Iterator[Image.Image]:
             raise UnusableImageError(_kind(data)) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise UnusableImageError(_too_many_pixels()) from error
+        except MemoryError as error:  # `MAX_PIXELS` bounds what a file can ask for: it is the machine that has none left
+            raise UnreadFileError(_NO_MEMORY) from error
         except _BROKEN as error:
+            if isinstance(error, _MISTAKES) and _is_ours(error):
+                raise
+            if isinstance(error, OSError) and error.errno is not None:  # of the system; decoders give no number
+                raise UnreadFileError(f"the image cannot be decoded now: {_told(error)}") from error
             raise UnusableImageError(f"the image cannot be decoded: {_said(error)}") from error
 
 
@@ -190,7 +231,8 @@ def _check(image: Image.Image) -> None:
         )
     if image.mode in {"I", "F"} or image.mode.startswith("I;16S"):
         raise UnusableImageError(f"its pixels are of a kind whose scale the file does not tell: mode {image.mode} of Pillow")
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and int(image.tag_v2.get(_SUBFILE, 0)) & _REDUCED:
+    kind = image.tag_v2.get(_SUBFILE, 0) if isinstance(image, TiffImagePlugin.TiffImageFile) else 0
+    if isinstance(kind, int) and kind & _REDUCED:
         raise UnusableImageError("its first image is only a preview, as in a camera's raw file; export it as JPEG or TIFF")
 
 
@@ -223,6 +265,18 @@ def _kind(data: bytes) -> str:
 
 def _too_many_pixels() -> str:
     return f"the image is too large: it has more than {MAX_PIXELS // 10**6} megapixels"
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether a line of this package raised an error, rather than a decoder that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "predilect"
+
+
+def _told(error: OSError) -> str:
+    return str(error) if error.errno is None else os.strerror(error.errno)
 
 
 def _said(error: BaseException) -> str:

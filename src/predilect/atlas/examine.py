@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import polars as pl
 
-from predilect.atlas.audit import AUDIT_FILE, Audit, Cluster, CopyPair, Duplicates, pixel_hash
+from predilect.atlas.audit import AUDIT_FILE, Audit, pixel_hash
+from predilect.atlas.audit_parts import Cluster, CopyPair, Duplicates
 from predilect.atlas.candidates import COSINE, RADIUS
 from predilect.atlas.fingerprints import ORIENTATION_NAMES
 from predilect.atlas.folder import Atlas
 from predilect.atlas.groups import connected_groups
-from predilect.atlas.near_duplicates import FLAT, RESEMBLANCE, duplicate_clusters, find_near_duplicates
+from predilect.atlas.near_duplicates import FLAT, METHOD, RESEMBLANCE, duplicate_clusters, find_near_duplicates
 from predilect.atlas.quality import measure_quality
 from predilect.atlas.tallies import (
     class_counts,
@@ -33,6 +34,8 @@ __all__ = ["examine", "near_duplicate_clusters"]
 
 OnProgress = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is done."""
+
+_SEARCH = {"method": METHOD, "radius": RADIUS, "cosine": COSINE, "resemblance": RESEMBLANCE, "flat": FLAT}
 
 
 def examine(atlas: Atlas, *, on_progress: OnProgress | None = None) -> Audit:
@@ -68,7 +71,9 @@ def examine(atlas: Atlas, *, on_progress: OnProgress | None = None) -> Audit:
 
 
 def near_duplicate_clusters(atlas: Atlas, *, on_progress: Callable[[int, int], None] | None = None) -> pl.DataFrame:
-    """The clusters of copies of an atlas: from its ``audit.json`` where that is of these photographs, else looked for.
+    """The clusters of copies of an atlas: from its ``audit.json``, else looked for.
+
+    An audit counts if it is of these photographs and was made by this method with these limits, whatever became of the labels.
 
     Args:
         atlas: It is only read.
@@ -83,7 +88,8 @@ def near_duplicate_clusters(atlas: Atlas, *, on_progress: Callable[[int, int], N
     path = atlas.path / AUDIT_FILE
     if path.is_file():
         audit = Audit.read(path)
-        if audit.pixel_hash == pixel_hash(atlas.photos):
+        made_by = audit.duplicates.model_dump(include=set(_SEARCH))
+        if audit.pixel_hash == pixel_hash(atlas.photos) and made_by == _SEARCH:
             return audit.clusters()
     with atlas.images() as images:
         pairs = find_near_duplicates(images, atlas.photos["sha256"].to_list(), on_progress=on_progress)
@@ -102,10 +108,7 @@ def _duplicates(atlas: Atlas, pairs: pl.DataFrame, clusters: pl.DataFrame) -> Du
     listed = pairs.with_columns(first=names.gather(pairs["first"]), second=names.gather(pairs["second"]))
     described = _clusters(atlas, listed, clusters)
     return Duplicates(
-        radius=RADIUS,
-        cosine=COSINE,
-        resemblance=RESEMBLANCE,
-        flat=FLAT,
+        **_SEARCH,
         pairs=tuple(
             CopyPair.model_validate(row | {"orientation": ORIENTATION_NAMES[row["orientation"]]})
             for row in listed.sort("first", "second").iter_rows(named=True)

@@ -3,7 +3,8 @@
 The fingerprint is the low end of the discrete cosine transform of a small luminance picture, as in the perceptual hash of
 Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), with the signs of 64 coefficients as bits.
 Signs, rather than a comparison with the median, make a mirrored or turned picture's fingerprint a rearrangement of the original's,
-so that all eight orientations are searched without decoding anything again.
+so that all eight orientations are searched without decoding anything again. What is black takes on the mean of the rest before, lest
+photographs in like black frames all be candidates.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import maximum_filter
 
-from predilect.atlas.alignment import halved
+from predilect.atlas.alignment import BARE, BLACK, halved
 
 __all__ = [
     "ORIENTATIONS",
@@ -159,9 +161,16 @@ _PARTS = ((_WHOLE, _WHOLE), (_LEFT, _LEFT), (_LEFT, _RIGHT), (_RIGHT, _LEFT), (_
 
 
 def _of_thumbnails(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.uint8]]:
-    floats = pictures.astype(np.float32)
-    floats -= floats.mean(axis=(1, 2), keepdims=True)
+    floats = _unframed(pictures.astype(np.float32))
     raw = np.stack([(y @ floats @ x.T)[:, _ROW, _COLUMN] for y, x in _PARTS], axis=1)  # (B, 6, 64)
     length = np.linalg.norm(raw, axis=2, keepdims=True)
     unit = np.divide(raw, length, out=np.zeros_like(raw), where=length > 0)
-    return unit.astype(np.float16), floats.std(axis=(1, 2)), halved(pictures)
+    return unit.astype(np.float16), pictures.std(axis=(1, 2), dtype=np.float32), halved(pictures)
+
+
+def _unframed(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Luminances less their mean where they are not black, and 0 elsewhere; of a picture that is black nearly everywhere, all."""
+    seen = ~maximum_filter(pictures < BLACK, (1, 3, 3))
+    seen |= seen.mean(axis=(1, 2), keepdims=True) < BARE
+    mean = pictures.mean(axis=(1, 2), keepdims=True, where=seen)
+    return np.where(seen, pictures - mean, np.float32(0))

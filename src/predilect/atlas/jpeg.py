@@ -11,21 +11,22 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from predilect.atlas.colour import flattened, in_srgb, keeps_colours
-from predilect.atlas.decoding import UnusableImageError, one_at_a_time, opened, orientation, read_bytes
+from predilect.atlas.decoding import UnreadFileError, UnusableImageError, file_size, one_at_a_time, opened, orientation, read_bytes
 from predilect.atlas.jpeg_stream import (
     decoded,
     ends_too_soon,
     has_several_scans,
     has_spare_bytes,
+    holds_more_than_the_picture,
     may_end_too_soon,
     without_metadata,
 )
 
-__all__ = ["JPEG_QUALITY", "PREPARATION", "PreparedImage", "prepare_image"]
+__all__ = ["JPEG_QUALITY", "PREPARATION", "PreparedImage", "prepare_image", "prepare_image_for_good"]
 
 JPEG_QUALITY = 95
 
-PREPARATION = 2
+PREPARATION = 3
 """Version of what `prepare_image` makes of a file; parts of a packing that another version made are not gone on with."""
 
 # An image is brought to at least so much more than the wanted size by the JPEG decoder itself or by averaging, which are fast; the
@@ -80,9 +81,24 @@ def prepare_image(path: Path, max_side: int) -> PreparedImage | str:
         The JPEG, or the reason why the file cannot be used, for a person to read; the kind of reason stands before a colon.
     """
     try:
-        data = read_bytes(path)
-        with one_at_a_time(0, len(data)), opened(data) as image:
-            return _copied(image, data, max_side) or _encoded(image, data, max_side)
+        return prepare_image_for_good(path, max_side)
+    except UnreadFileError as error:
+        return str(error)
+
+
+def prepare_image_for_good(path: Path, max_side: int) -> PreparedImage | str:
+    """What `prepare_image` gives, but only answers that will still be right tomorrow, as long as the file stays what it is.
+
+    Raises:
+        UnreadFileError: If the system could not read the file now: it may not be opened, a disk fails, memory is short.
+    """
+    try:
+        with one_at_a_time(0, file_size(path)):  # before a byte is read
+            data = read_bytes(path)
+            with opened(data) as image:
+                return _copied(image, data, max_side) or _encoded(image, data, max_side)
+    except UnreadFileError:
+        raise
     except UnusableImageError as error:
         return str(error)
 
@@ -101,7 +117,7 @@ def _copied(image: Image.Image, data: bytes, max_side: int) -> PreparedImage | N
     samples = decoded(picture, step)
     if (step == 1 or may_end_too_soon(samples)) and ends_too_soon(picture, samples, step):
         raise UnusableImageError(_CUT_SHORT)
-    if has_spare_bytes(picture, samples if step == 8 else decoded(picture, 8)):
+    if holds_more_than_the_picture(picture) or has_spare_bytes(picture, samples if step == 8 else decoded(picture, 8)):
         return None
     return _prepared(picture, image.size)
 

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["decoded", "ends_too_soon", "has_several_scans", "has_spare_bytes", "may_end_too_soon", "without_metadata"]
+__all__ = [
+    "decoded",
+    "ends_too_soon",
+    "has_several_scans",
+    "has_spare_bytes",
+    "holds_more_than_the_picture",
+    "may_end_too_soon",
+    "without_metadata",
+]
 
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"  # square pixels, no thumbnail
+_ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # and how the colours are coded, a byte
 _END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _CODED = frozenset({0x00, *range(0xD0, 0xD8)})  # what follows 0xff in coded data; anything else makes a marker
 _APP0, _APP14, _APP15, _COM, _SOF0, _SOF2, _JPG, _DAC = 0xE0, 0xEE, 0xEF, 0xFE, 0xC0, 0xC2, 0xC8, 0xCC
-_EOI, _SOS, _DQT, _DNL, _DRI = 0xD9, 0xDA, 0xDB, 0xDC, 0xDD
+_DHT, _EOI, _SOS, _DQT, _DNL, _DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD
+_JFIF_LENGTH, _ADOBE_LENGTH = 16, 14  # with the length itself; shorter ones decoders pass over
 _OF_THE_PICTURE = frozenset({*range(_SOF0, 0xD0), _SOS, _DQT, _DNL, _DRI} - {_JPG})
 _ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {_DAC}
+_FRAMES = frozenset(range(_SOF0, 0xD0)) - {_DHT, _JPG, _DAC}
+_ODD = frozenset({_DNL, _DAC}) | _ARITHMETIC
+_TEXT = re.compile(rb"[ -~]{20}")  # by chance in one of some ten thousand pictures
 
 # More coded data than any picture lacks, and every restart mark, so that a decoder that waits for one finds it.
 _MORE = b"".join(b"\x5a\xc3\x96" * 20 + bytes((0xFF, 0xD0 + k % 8)) for k in range(16))
@@ -28,8 +42,8 @@ _TAIL = 8  # bytes
 def without_metadata(data: bytes) -> bytes | None:
     """The first image of a JPEG file without its metadata; its coded data is the same bit for bit.
 
-    Kept are the segments that code the picture. Of the others, Adobe's APP14 and the presence of a JFIF segment stay: they tell a
-    decoder how the colours are coded. The JFIF segment is written afresh, for it may hold a thumbnail.
+    Kept are the segments that code the picture. Of the others, the colours of Adobe's APP14 and the presence of a JFIF segment stay:
+    they tell a decoder how the colours are coded. Both are written afresh, for there is room for a thumbnail and more in them.
 
     Returns:
         None if the structure is not understood or the end mark is missing.
@@ -49,14 +63,44 @@ def without_metadata(data: bytes) -> bytes | None:
         segment = data[start : start + length]
         if marker in _OF_THE_PICTURE:
             parts.append(bytes((0xFF, marker)) + segment)
-        elif marker == _APP0 and segment[2:7] == b"JFIF\x00":
+        elif marker == _APP0 and segment[2:7] == b"JFIF\x00" and length >= _JFIF_LENGTH:
             parts.append(_JFIF)
-        elif marker == _APP14 and segment[2:7] == b"Adobe" and length >= 14:
-            parts.append(b"\xff\xee\x00\x0e" + segment[2:14])
+        elif marker == _APP14 and segment[2:7] == b"Adobe" and length >= _ADOBE_LENGTH:
+            parts.append(_ADOBE + segment[13:14])
         elif not (_APP0 <= marker <= _APP15 or marker == _COM):
             return None
         position, in_scan = start + length, marker == _SOS
     return None
+
+
+def holds_more_than_the_picture(picture: bytes) -> bool:
+    """Whether something lies in the segments or the coded data of a JPEG that no decoder needs, as far as it can be told quickly.
+
+    Looked for are tables that are replaced before a scan uses them or that none uses, the number of lines behind the frame (DNL),
+    arithmetic coding with its own tables, and text of 20 or more printable ASCII characters in coded data. Decoders check the length
+    of all other segments.
+
+    Args:
+        picture: A JPEG as `without_metadata` gives it.
+    """
+    quantised: dict[int, int] = {}  # the table of each component, until a scan has taken it
+    waiting: set[tuple[int, int]] = set()  # tables (marker, number) that no scan has used yet
+    for marker, content, coded in _walk(picture):
+        if marker in _ODD or _TEXT.search(coded):
+            return True
+        if marker in _FRAMES:
+            quantised = dict(zip(content[6::3], content[8::3], strict=False))
+        made = [(marker, number) for number in _tables(marker, content)]
+        if waiting.intersection(made) or len(set(made)) < len(made):
+            return True
+        waiting.update(made)
+        if marker == _SOS:
+            n = content[0]
+            for component, tables in zip(content[1 : 2 * n + 1 : 2], content[2 : 2 * n + 1 : 2], strict=True):
+                waiting -= _used(tables, first=content[2 * n + 1], last=content[2 * n + 2], refines=content[2 * n + 3] >> 4 > 0)
+                waiting.discard((_DQT, quantised.pop(component, -1)))
+            waiting.discard((_DRI, 0))
+    return bool(waiting)
 
 
 def has_several_scans(picture: bytes) -> bool:
@@ -123,17 +167,39 @@ def _scan_end(data: bytes, start: int) -> int:
     return len(data)
 
 
+def _walk(picture: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """The marker and the content of each segment, without its length, and the coded data behind it."""
+    position = 2
+    while (at := _MARKER.match(picture, position)) and (marker := at.group(1)[0]) != _EOI:
+        start = at.end()
+        end = start + int.from_bytes(picture[start : start + 2])
+        position = _scan_end(picture, end) if marker == _SOS else end
+        yield marker, picture[start + 2 : end], picture[end:position]
+
+
 def _segments(picture: bytes, wanted: frozenset[int]) -> list[bytes]:
     """The contents of some kinds of segments, without their length."""
-    found, position, in_scan = [], 2, False
-    while at := _MARKER.match(picture, _scan_end(picture, position) if in_scan else position):
-        marker, start = at.group(1)[0], at.end()
-        if marker == _EOI:
-            break
-        position, in_scan = start + int.from_bytes(picture[start : start + 2]), marker == _SOS
-        if marker in wanted:
-            found.append(picture[start + 2 : position])
-    return found
+    return [content for marker, content, _ in _walk(picture) if marker in wanted]
+
+
+def _tables(marker: int, content: bytes) -> Iterator[int]:
+    """The numbers of the tables that a segment defines: 0 to 3, for Huffman tables of AC coefficients 16 to 19."""
+    if marker == _DRI:
+        yield 0
+    at = 0
+    while marker in {_DQT, _DHT} and at < len(content):
+        if marker == _DQT:
+            yield content[at] & 15
+            at += 129 if content[at] >> 4 else 65
+        else:
+            yield content[at]
+            at += 17 + sum(content[at + 1 : at + 17])
+
+
+def _used(tables: int, *, first: int, last: int, refines: bool) -> set[tuple[int, int]]:
+    """The Huffman tables that a scan of the coefficients `first` to `last` uses for a component."""
+    direct = {(_DHT, tables >> 4)} if first == 0 and not refines else set()  # refining DC is done with plain bits
+    return direct | ({(_DHT, 16 | tables & 15)} if last > 0 else set())
 
 
 def _is_refined(picture: bytes) -> bool:

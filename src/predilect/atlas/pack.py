@@ -26,7 +26,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from predilect.atlas.jpeg import PreparedImage, prepare_image
+from predilect.atlas.decoding import UnreadFileError
+from predilect.atlas.jpeg import PreparedImage, prepare_image_for_good
 from predilect.atlas.parts import Parts, packing_parts
 from predilect.errors import AtlasError
 from predilect.files import replacing
@@ -80,6 +81,7 @@ def pack_images(
         on_progress: Called with (files done, N) after each file.
 
     Raises:
+        AtlasError: If the system cannot read a file now, which is no reason to leave it out for good.
         ValueError: If the lengths differ or `max_side` is not positive.
         PredilectError: If `out` cannot be written.
     """
@@ -102,6 +104,7 @@ def pack_in_parts(parts: Parts, out: Path, on_progress: Callable[[int, int], Non
         on_progress: Called with (files done, N) after each file, and first for those that were done before.
 
     Raises:
+        AtlasError: If the system cannot read a file now, which is no reason to leave it out for good; the finished parts stay.
         PredilectError: If a part or `out` cannot be written.
     """
     total = len(parts.paths)
@@ -191,9 +194,19 @@ class PackedImages:
         self.close()
 
 
+def _prepare(path: Path, max_side: int) -> PreparedImage | str:
+    try:
+        return prepare_image_for_good(path, max_side)
+    except UnreadFileError as error:
+        raise AtlasError(
+            f"{path}: {error}; this may pass, so the photograph is not rejected, and the import stops here: when the file can be read "
+            "again, add --resume to go on"
+        ) from error
+
+
 def _prepared(paths: Iterable[Path], max_side: int) -> Generator[PreparedImage | str]:
     """The prepared images in the order of the paths, a few of them ahead of the reader."""
-    prepare = partial(prepare_image, max_side=max_side)
+    prepare = partial(_prepare, max_side=max_side)
     workers = min(os.cpu_count() or 1, 16)
     coming: deque[Future[PreparedImage | str]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")

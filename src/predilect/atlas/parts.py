@@ -2,8 +2,8 @@
 
 The parts lie in a folder of their own beside the atlas that is to be. ``packing.json`` says which packing they belong to;
 ``part-<k>.arrow`` holds what became of the files k * `ROWS_PER_PART` onwards: an Arrow IPC file with the columns of `_SCHEMA`, one row
-per file, and in its metadata the fingerprint of these files (names, sizes, times), so that a file that was changed meanwhile is
-packed anew.
+per file, and in its metadata the fingerprint of these files (names, sizes, times, places on the disk), so that a file that was changed
+meanwhile is packed anew, and a checksum of the rows, so that a part that was damaged meanwhile is.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import pyarrow as pa
 
 from predilect.atlas.decoding import decoder_versions
 from predilect.atlas.jpeg import JPEG_QUALITY, PREPARATION, PreparedImage
-from predilect.errors import AtlasError
-from predilect.files import hold, read_json, replacing, write_json
+from predilect.errors import AtlasError, DiskError
+from predilect.files import holding, read_json, replacing, write_json
 
-__all__ = ["ROWS_PER_PART", "Parts", "has_parts", "packing_parts"]
+__all__ = ["ROWS_PER_PART", "Parts", "has_parts", "held", "packing_parts"]
 
 ROWS_PER_PART = 256
 
 _IDENTITY, _LOCK = "packing.json", "lock"
-_FINGERPRINT = b"predilect.files"
+_FINGERPRINT, _CHECKSUM = b"predilect.files", b"predilect.rows"
 _SCHEMA = pa.schema(
     {
         "image": pa.large_binary(),  # null where the file was rejected
@@ -68,16 +68,21 @@ class Parts:
         return range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(self.paths)))
 
     def is_finished(self, part: int) -> bool:
-        """Whether a part was finished before and its files are what they were."""
+        """Whether a part was finished before, its files are what they were, and so is the part itself."""
         path = self._path(part)
         if not path.is_file():
             return False
         try:
             with pa.memory_map(str(path)) as source:
-                metadata = pa.ipc.open_file(source).schema.metadata or {}
+                reader = pa.ipc.open_file(source)
+                metadata = reader.schema.metadata or {}
+                if not reader.schema.equals(_SCHEMA) or metadata.get(_FINGERPRINT) != self.fingerprints[part]:
+                    return False
+                batch = reader.get_batch(0)
+                batch.validate(full=True)
+                return bool(batch.num_rows == len(self.files(part)) and metadata.get(_CHECKSUM) == _checksum(batch))
         except (pa.ArrowException, OSError):
             return False
-        return bool(metadata.get(_FINGERPRINT) == self.fingerprints[part])
 
     def write(self, part: int, results: Sequence[PreparedImage | str]) -> None:
         """Keep what became of the files of a part.
@@ -92,13 +97,14 @@ class Parts:
             for result in results
         ]
         columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)]
-        schema = _SCHEMA.with_metadata({_FINGERPRINT: self.fingerprints[part]})
+        batch = pa.record_batch(columns, schema=_SCHEMA)
+        schema = _SCHEMA.with_metadata({_FINGERPRINT: self.fingerprints[part], _CHECKSUM: _checksum(batch)})
         with (
             replacing(self._path(part)) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
             pa.ipc.new_file(sink, schema) as writer,
         ):
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
     def read(self, part: int) -> Any:
         """The record batch of a part, its images in the mapped file.
@@ -121,13 +127,37 @@ class Parts:
 
 
 @contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from the folder of parts; in the end it stays only if there are parts in it.
+
+    Raises:
+        AtlasError: If another process is at work on them.
+        DiskError: If the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(folder, f"{error.strerror}; choose a place that may be written to and has room") from error
+    with holding(folder / _LOCK) as holder:
+        if holder is not None:
+            raise AtlasError(
+                f"{folder} is being written by another import (process {holder}); wait for it, or choose another folder"
+            )
+        try:
+            yield
+        finally:
+            if not has_parts(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def packing_parts(
     folder: Path, image_ids: Sequence[str], paths: Sequence[Path], *, names: Sequence[str], max_side: int, resume: bool
 ) -> Iterator[Parts]:
-    """Give the parts of a packing; when the block fails, the folder is removed unless a full part is finished.
+    """Give the parts of a packing; when the block fails, they are removed unless a full one is finished.
 
-    It is for the caller to remove the folder when the packing has come to its place. Parts of another packing that was stopped are
-    removed, unless `resume` asks to go on with them.
+    It is for the caller to keep others from the folder meanwhile, and to remove it when the packing has come to its place. Parts of
+    another packing that was stopped are removed, unless `resume` asks to go on with them.
 
     Args:
         folder: Where the parts lie.
@@ -138,8 +168,7 @@ def packing_parts(
         resume: Whether to go on with the parts that are there; where there are none, the packing starts from the beginning.
 
     Raises:
-        AtlasError: If parts of this very packing are there and `resume` is False, or of another one and `resume` is True; if another
-            process is at work on them.
+        AtlasError: If parts of this very packing are there and `resume` is False, or of another one and `resume` is True.
         PredilectError: If the folder cannot be written.
         ValueError: If the lengths differ or `max_side` is not positive.
     """
@@ -155,7 +184,7 @@ def packing_parts(
         yield parts
     except BaseException:
         if not parts.is_worth_keeping():
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_parts(folder)
         raise
 
 
@@ -169,38 +198,45 @@ def _fingerprint(paths: Sequence[Path], names: Sequence[str]) -> bytes:
     for path, name in zip(paths, names, strict=True):
         try:
             status = path.stat()
-            state = f"{status.st_size}\t{status.st_mtime_ns}"
+            # Size and mtime stay when a file is replaced by an archive's or by `cp -p`; the time of the change of its entry cannot be
+            # set, and its number on the disk tells a file that was moved to its place. A copy of the folder is thus packed anew.
+            state = f"{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}\t{status.st_ino}"
         except (OSError, ValueError):
             state = "missing"
         digest.update(f"{name}\t{state}\n".encode())
     return digest.hexdigest().encode()
 
 
+def _checksum(batch: Any) -> bytes:
+    digest = hashlib.sha256()
+    for image, row in zip(batch.column("image"), batch.drop_columns("image").to_pylist(), strict=True):
+        digest.update(f"{list(row.values())}\n".encode())
+        if image.is_valid:
+            digest.update(image.as_buffer())
+    return digest.hexdigest().encode()
+
+
 def _settle(folder: Path, identity: str, *, resume: bool) -> None:
     """Make the folder that of this packing, or say why it cannot be."""
-    description = folder / _IDENTITY
-    occupied = has_parts(folder)
-    if not occupied:
-        write_json(description, {"schema_version": 1, "identity": identity})
-    holder = hold(folder / _LOCK)
-    if holder is not None:
-        raise AtlasError(f"{folder} is being written by another import (process {holder}); wait for it, or choose another folder")
-    if not occupied:
-        return
-    same = _is_of(description, identity)
+    description, occupied = folder / _IDENTITY, has_parts(folder)
+    same = occupied and _is_of(description, identity)
     if same and not resume:
         raise AtlasError(
             f"{folder} holds what is finished of this very import, which was stopped: add --resume to go on, or remove it"
         )
-    if not same and resume:
+    if occupied and not same and resume:
         raise AtlasError(
             f"{folder} holds part of another import (of other rows, or with other versions of Predilect or Pillow), which cannot be "
             "resumed; without --resume it is replaced"
         )
     if not same:
-        for part in folder.glob("part-*.arrow"):
-            part.unlink()
+        _remove_parts(folder)
         write_json(description, {"schema_version": 1, "identity": identity})
+
+
+def _remove_parts(folder: Path) -> None:
+    for part in folder.glob("part-*.arrow"):
+        part.unlink()
 
 
 def _is_of(description: Path, identity: str) -> bool:

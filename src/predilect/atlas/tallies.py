@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from predilect.atlas.audit import (
+from predilect.atlas.audit_parts import (
     ClassCount,
     Conflict,
     Missing,

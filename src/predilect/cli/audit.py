@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from predilect.atlas.audit import AUDIT_FILE, Audit, Cluster
+from predilect.atlas.audit import AUDIT_FILE, Audit
+from predilect.atlas.audit_parts import Cluster
 from predilect.atlas.examine import examine
 from predilect.atlas.folder import Atlas
 from predilect.cli.show import console, counting, print_table

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import polars as pl
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from predilect.atlas.audit import AUDIT_FILE, audit_of
 from predilect.atlas.build import build_atlas, packing_path, replay
 from predilect.atlas.examine import near_duplicate_clusters
 from predilect.atlas.folder import PACKED_COLUMNS, REFINEMENT_FLAG, Atlas
@@ -19,8 +21,9 @@ from predilect.atlas.splits import Splits, balance_table, make_splits
 from predilect.cli.show import Seed, console, counting, print_table
 from predilect.errors import AtlasError, SplitError, nearest
 from predilect.labels.taxonomy import Taxonomy
+from predilect.report.audit_page import LONG_CHAIN
 
-__all__ = ["SPLITS_FILE", "import_command", "refine_command", "split_atlas", "split_command", "splits_of"]
+__all__ = ["SPLITS_FILE", "import_command", "note_stale_audit", "refine_command", "split_atlas", "split_command", "splits_of"]
 
 SPLITS_FILE = "splits.parquet"
 
@@ -62,12 +65,14 @@ def import_command(
         raise AtlasError(f"--{next(iter(options))} belongs to the source milk10k, not to {source}")
     imported = SOURCES[source](root, **options)
     chosen = Taxonomy.open(taxonomy or imported.taxonomy)
-    left = has_parts(packing_path(out))
+    left, finished = has_parts(packing_path(out)), (out / "atlas.json").exists() and packing_path(out).exists()
     with counting("packing") as tell:
         atlas = build_atlas(imported, chosen, out, max_rejected=max_rejected, resume=resume, on_progress=tell)
     if left and not resume:
         console.print("replaced  what was left of another import into this folder, which was stopped", markup=False)
-    if resume and not left:
+    if resume and finished:
+        console.print("resume    the import was finished: only what it had left beside the atlas was removed", markup=False)
+    elif resume and not left:
         console.print("resume    there was nothing to resume: all of it was packed now", markup=False)
     _print_atlas(atlas)
 
@@ -145,7 +150,27 @@ def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0)
         f"copies    {clusters} clusters of copies with {copies.height} photographs; {splits.clusters_joined} of them join what no id joins",
         markup=False,
     )
+    _caution(atlas, copies)
     return splits
+
+
+def note_stale_audit(atlas: Atlas, out: Path) -> None:
+    """Say so where a run that starts now will show no audit, because the atlas was audited with other labels or photographs.
+
+    Args:
+        atlas: What is to be learnt from.
+        out: The folder of the run; nothing is said of one that is there.
+
+    Raises:
+        AtlasError: If the audit is damaged.
+    """
+    path = atlas.path / AUDIT_FILE
+    if path.is_file() and not (out / "run.json").exists() and audit_of(atlas) is None:
+        console.print(
+            f"note      {path} is of other labels or photographs, so the report will show no audit; predilect audit {atlas.path} "
+            f"makes it anew",
+            markup=False,
+        )
 
 
 def splits_of(atlas: Atlas) -> Splits:
@@ -164,6 +189,19 @@ def splits_of(atlas: Atlas) -> Splits:
             markup=False,
         )
     return splits.check_for(np.array(atlas.photos["image_id"].to_list(), dtype=np.str_), atlas.content_hash)
+
+
+def _caution(atlas: Atlas, copies: pl.DataFrame) -> None:
+    """Name the largest cluster of copies where it is so large that it may hold no copies, but photographs in one frame."""
+    sizes = copies.group_by("cluster").len().sort("len", "cluster", descending=[True, False])
+    if sizes.height and sizes["len"][0] > LONG_CHAIN:
+        audited = (atlas.path / AUDIT_FILE).is_file()
+        where = f"they are listed in {atlas.path / AUDIT_FILE}" if audited else f"predilect audit {atlas.path} lists them"
+        console.print(
+            f"note      The largest cluster of copies, {sizes['cluster'][0]}, has {sizes['len'][0]:,} photographs, which all lie in one "
+            f"fold; look at some of them, for something printed on all would join them too: {where}",
+            markup=False,
+        )
 
 
 def _print_atlas(atlas: Atlas) -> None:

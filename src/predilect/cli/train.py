@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
-from predilect.cli.data import SPLITS_FILE, split_atlas, splits_of
+from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, splits_of
 from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
 from predilect.errors import RecipeError, RunError, SplitError
 from predilect.recipe import Recipe, System, system
@@ -65,6 +65,7 @@ def train_command(
         compare(opened, [chosen], out, seeds=[seed], folds=[fold], fabric=fabric, resume=resume)
         return
     print_fresh_start(out, resume=resume)
+    note_stale_audit(opened, out)
     run = start_run(out, opened, splits, [chosen], seeds=[seed], folds=[], fabric=fabric, command=command_line(), resume=resume)
     print_resumed(run)
     bundle = out / "bundle"
@@ -164,6 +165,7 @@ def compare(
 
     splits = splits_of(atlas)
     print_fresh_start(out, resume=resume)
+    note_stale_audit(atlas, out)
     run = start_run(out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume)
     print_resumed(run)
     bundle = out / "bundle"

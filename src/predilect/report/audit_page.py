@@ -8,16 +8,18 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from predilect.atlas.audit import Audit, Duplicates, Owners, Spread
+from predilect.atlas.audit import Audit
+from predilect.atlas.audit_parts import Duplicates, Owners, Spread
 from predilect.files import write_text
 
-__all__ = ["AUDIT_PAGE", "audit_cautions", "described", "share", "write_audit_page"]
+__all__ = ["AUDIT_PAGE", "LONG_CHAIN", "audit_cautions", "described", "share", "write_audit_page"]
 
 AUDIT_PAGE = "audit.html"
 """Name of the page in a report's folder."""
 
 _RARE = 10  # groups; a class with fewer has no interval in a report
-_LONG_CHAIN = 20
+LONG_CHAIN = 20
+"""Photographs; a larger cluster of copies is told of, since it may be no cluster of copies."""
 
 
 def share(part: int, whole: int) -> str:
@@ -85,7 +87,7 @@ def audit_cautions(audit: Audit) -> list[str]:
         found.append(f"{who}: those of one person can lie on both sides of a split, and intervals may be too narrow.")
     if copies.n_conflicting:
         found.append(f"Labels differ within {_many(copies.n_conflicting, 'cluster')} of copies: they cannot all be right.")
-    if copies.largest > _LONG_CHAIN:
+    if copies.largest > LONG_CHAIN:
         found.append(f"The largest cluster of copies has {copies.largest:,} photographs: look at it before you trust it.")
     rare = [item.name for item in audit.classes if item.groups < _RARE and not item.machine_made]
     if rare:

@@ -136,29 +136,15 @@ def start_run(
     material = _Material.of(atlas, splits)
     for item in systems:
         _try_out(material.truth.labels.restricted_to(item.tasks), item.recipe)
-    info = {
-        "command": command,
-        "atlas": atlas.path.name,
-        "systems": {item.name: {"tasks": item.tasks, "recipe": item.recipe.record()} for item in systems},
-        "weights": {item.name: checksum(file) for item in systems if (file := item.recipe.weights_file) is not None},
-        "precision": str(fabric.strategy.precision.precision),
-        "seeds": list(seeds),
-        "folds": list(folds),
-        "atlas_hash": atlas.content_hash,
-        "splits_hash": _splits_hash(splits),
-        "notes": list(dict.fromkeys(note for source in atlas.sources for note in source.notes)),
-        "sources": [{"name": source.name, "licence": source.licence, "credit": source.credit} for source in atlas.sources],
-        "versions": _versions(),
-        "machine": describe_device(fabric),
-    }
-    info = json.loads(json.dumps(info))  # tuples become lists, as they come back from the file
+    info = _asked_for(atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command)
     tested = np.flatnonzero(np.isin(material.folds, list(folds)))
     truth = material.truth.take(tested) if folds else None
     # The first process makes the folder; the others go on with it, or stop with its message.
     refusal = None
     if fabric.is_global_zero:
         try:
-            Run.start(path, info, truth, resume=resume, audit=audit_of(atlas))
+            audit = None if (path / "run.json").is_file() else audit_of(atlas)  # a run that goes on has its own
+            Run.start(path, info, truth, resume=resume, audit=audit)
         except PredilectError as error:
             refusal = str(error)
     refusal = fabric.broadcast(refusal)
@@ -269,6 +255,35 @@ def train_whole(
         fabric=fabric,
         on_progress=on_progress,
     )
+
+
+def _asked_for(
+    atlas: Atlas,
+    splits: Splits,
+    systems: Sequence[System],
+    *,
+    seeds: Sequence[int],
+    folds: Sequence[int],
+    fabric: Fabric,
+    command: str,
+) -> dict[str, Any]:
+    """What ``run.json`` holds of a run that starts, as it will come back from the file."""
+    info = {
+        "command": command,
+        "atlas": atlas.path.name,
+        "systems": {item.name: {"tasks": item.tasks, "recipe": item.recipe.record()} for item in systems},
+        "weights": {item.name: checksum(file) for item in systems if (file := item.recipe.weights_file) is not None},
+        "precision": str(fabric.strategy.precision.precision),
+        "seeds": list(seeds),
+        "folds": list(folds),
+        "atlas_hash": atlas.content_hash,
+        "splits_hash": _splits_hash(splits),
+        "notes": list(dict.fromkeys(note for source in atlas.sources for note in source.notes)),
+        "sources": [{"name": source.name, "licence": source.licence, "credit": source.credit} for source in atlas.sources],
+        "versions": _versions(),
+        "machine": describe_device(fabric),
+    }
+    return dict(json.loads(json.dumps(info)))  # tuples become lists
 
 
 def _try_out(labels: LabelSpace, recipe: Recipe) -> None:

@@ -1,23 +1,10 @@
-"""The folder of a cross-validation: what was run, what came out of each fold, and the report made from it.
-
-run.json                                     what was asked for, and on what
-truth.parquet                                what is known of the photographs that are tested
-audit.json                                   the audit of the atlas, if it had one
-<system>/seed-<s>/fold-<k>/log.jsonl         losses and rates over the iterations
-<system>/seed-<s>/fold-<k>/checkpoint/       state.safetensors while it trains, weights.safetensors when done
-<system>/seed-<s>/fold-<k>/predictions.parquet
-<system>/seed-<s>/fold-<k>/result.json       written last: the fold is done
-<system>/seed-<s>/predictions.parquet        all folds, out of fold
-report/                                      report.json, report.html, figures and tables
-.lock                                        held by the process that works on the run
-"""
+"""A run folder: begun or gone on with, filled fold by fold, and evaluated."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,13 +15,12 @@ from predilect.atlas.audit import AUDIT_FILE, Audit
 from predilect.errors import RunError
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.scores import Evaluation
-from predilect.files import checksum, hold, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
+from predilect.files import checksum, hold, holding, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
 from predilect.predictions import Predictions, Truth
 from predilect.report.report import build_report, write_report
+from predilect.run.record import RECORD_FILE, changes, check_same, notes, read_record, resumption, write_record
 
 __all__ = ["LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Run"]
-
-SCHEMA_VERSION = 1
 
 # What lies in the folder of one training.
 LOG_FILE = Path("log.jsonl")
@@ -43,10 +29,7 @@ WEIGHTS_FILE = Path("checkpoint", "weights.safetensors")
 PREDICTIONS_FILE = Path("predictions.parquet")
 _RESULT_FILE = Path("result.json")
 _TRUTH_FILE = Path("truth.parquet")
-
-# What must be the same for a run to be resumed; anything else (command line, versions, device) may differ.
-_IDENTITY = ("systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash")
-_IN_WORDS = {"atlas_hash": "labels or photographs (the atlas is another one, or has changed since)", "splits_hash": "folds"}
+_LOCK_FILE = Path(".lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +61,12 @@ class Run:
                 is at work.
             DiskError: If the folder cannot be written to.
         """
-        existing = path / "run.json"
-        if existing.is_file():
+        if (path / RECORD_FILE).is_file():
             if not resume:
                 raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another folder")
-            run = cls.open(path)
-            for key in _IDENTITY:
-                if run.info.get(key) != info[key]:
-                    raise RunError(
-                        f"{path} was started with other {_IN_WORDS.get(key, key)} ({_difference(run.info.get(key), info[key])}); "
-                        f"resume with what it was started with, or choose another folder"
-                    )
+            check_same(path, read_record(path), info)
             _hold(path)
+            run = cls.open(path)  # again, for another process may have gone on with it before it was held
             return run.resumed(info)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(f"{path} already exists and is no run; choose another folder")
@@ -102,7 +79,7 @@ class Run:
                 audit.write(folder / AUDIT_FILE)
                 files[AUDIT_FILE] = checksum(folder / AUDIT_FILE)
             info = {**info, "files": files, "resumed": []}
-            write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, **info})
+            write_record(folder, info)
         _hold(path)
         return cls(path, info)
 
@@ -118,9 +95,8 @@ class Run:
             last = training / _RESULT_FILE if training.name.startswith("fold-") else self.path / "bundle" / "bundle.json"
             if last.is_file():
                 (training / STATE_FILE).unlink(missing_ok=True)
-        now = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "versions": info["versions"], "machine": info["machine"]}
-        added = {**self.info, "resumed": [*self.info["resumed"], now]}
-        write_json(self.path / "run.json", {"schema_version": SCHEMA_VERSION, **added})
+        added = {**self.info, "resumed": [*self.info["resumed"], resumption(info)]}
+        write_record(self.path, added)
         return type(self)(self.path, added)
 
     @classmethod
@@ -128,15 +104,9 @@ class Run:
         """Open a run folder for reading.
 
         Raises:
-            RunError: If it is not one, or is of another schema version.
+            RunError: If it is not one, is of another schema version, or what it was asked for was changed or is not all there.
         """
-        if not (path / "run.json").is_file():
-            raise RunError(f"{path} is not a run: it holds no run.json")
-        info = read_json(path / "run.json", RunError)
-        version = info.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise RunError(f"{path / 'run.json'} has schema version {version!r}, allowed is {SCHEMA_VERSION}")
-        return cls(path, info)
+        return cls(path, read_record(path))
 
     @property
     def systems(self) -> Sequence[str]:
@@ -169,28 +139,11 @@ class Run:
         Returns:
             For each time something was different from the start, ``time`` and, by its name, what it was then.
         """
-        found = []
-        for entry in self.info["resumed"]:
-            then = {**entry["versions"], **entry["machine"]}
-            differing = {name: value for name, value in then.items() if self._started_with.get(name) != value}
-            if differing:
-                found.append({"time": entry["time"], **differing})
-        return found
-
-    @property
-    def _started_with(self) -> dict[str, Any]:
-        return {**self.info["versions"], **self.info["machine"]}
+        return changes(self.info)
 
     def notes(self) -> list[str]:
         """What a reader must know: the sentences of the sources, and under what else the run was resumed."""
-        sentences = []
-        for change in self.changes():
-            told = [f"{name} {value} instead of {self._started_with.get(name)}" for name, value in change.items() if name != "time"]
-            sentences.append(
-                f"This run was resumed with {', '.join(told)}: what was trained from then on may differ in its last digits from a "
-                f"run that was never stopped."
-            )
-        return [*self.info["notes"], *dict.fromkeys(sentences)]
+        return notes(self.info)
 
     def fold_result(self, system: str, seed: int, fold: int) -> dict[str, Any] | None:
         """How a fold ended, or None while it has not.
@@ -328,38 +281,37 @@ class Run:
             on_progress: Told how much of the resampling is done.
 
         Raises:
-            PredilectError: If the run is not finished or its tables are damaged.
+            RunError: If another process is at work on the run, it is not finished, or a file was changed.
+            PredilectError: If its tables are damaged, or the report cannot be written.
         """
-        evaluation = evaluate(self.truth(), self.predictions(), on_progress=on_progress)
-        provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed")}
-        changes: list[Any] = self.changes()
-        report = build_report(
-            evaluation,
-            provenance={**provenance, **({"resumed": changes} if changes else {}), **self.cost()},
-            curves=self.curves(),
-            notes=self.notes(),
-            title=f"{', '.join(self.systems)} on {self.info['atlas']}",
-            audit=self.audit(),
-        )
-        write_report(report, self.path / "report")
-        return evaluation
+        with holding(self.path / _LOCK_FILE) as holder:
+            if holder is not None:
+                raise _busy(self.path, holder)
+            evaluation = evaluate(self.truth(), self.predictions(), on_progress=on_progress)
+            provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed")}
+            resumed: list[Any] = self.changes()
+            report = build_report(
+                evaluation,
+                provenance={**provenance, **({"resumed": resumed} if resumed else {}), **self.cost()},
+                curves=self.curves(),
+                notes=self.notes(),
+                title=f"{', '.join(self.systems)} on {self.info['atlas']}",
+                audit=self.audit(),
+            )
+            write_report(report, self.path / "report")
+            return evaluation
 
 
 def _hold(path: Path) -> None:
-    holder = hold(path / ".lock")
+    holder = hold(path / _LOCK_FILE)
     if holder is not None:
-        raise RunError(f"{path}: another process ({holder}) is at work on this run; wait until it ends, or stop it first")
+        raise _busy(path, holder)
+
+
+def _busy(path: Path, holder: int) -> RunError:
+    return RunError(f"{path}: another process ({holder}) is at work on this run; wait until it ends, or stop it first")
 
 
 def _changed(path: Path) -> RunError:
     folder = path.parent.parent if path.parent.name == STATE_FILE.parent.name else path.parent
     return RunError(f"{path} is not what was written (its checksum differs); remove {folder} and --resume to train this fold again")
-
-
-def _difference(before: Any, now: Any, where: str = "") -> str:
-    """The first place where two JSON values differ, such as ``mtl.recipe.iterations 500, now 600``."""
-    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
-        key = next(key for key in before if before[key] != now[key])
-        return _difference(before[key], now[key], f"{where}.{key}".lstrip("."))
-    texts = [", ".join(value) if isinstance(value, dict) else json.dumps(value) for value in (before, now)]
-    return f"{where} {texts[0]}, now {texts[1]}".lstrip()

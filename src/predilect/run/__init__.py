@@ -1,0 +1,17 @@
+"""The folder of a cross-validation: what was run, what came out of each fold, and the report made from it.
+
+run.json                                     what was asked for, and on what
+truth.parquet                                what is known of the photographs that are tested
+audit.json                                   the audit of the atlas, if it had one
+<system>/seed-<s>/fold-<k>/log.jsonl         losses and rates over the iterations
+<system>/seed-<s>/fold-<k>/checkpoint/       state.safetensors while it trains, weights.safetensors when done
+<system>/seed-<s>/fold-<k>/predictions.parquet
+<system>/seed-<s>/fold-<k>/result.json       written last: the fold is done
+<system>/seed-<s>/predictions.parquet        all folds, out of fold
+report/                                      report.json, report.html, figures and tables
+.lock                                        held by the process that works on the run
+"""
+
+from predilect.run.folder import LOG_FILE, PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
+
+__all__ = ["LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Run"]
