@@ -264,7 +264,7 @@ def test_labels_must_fit_groups():
 
 def test_too_few_groups_are_an_error():
     labels = np.zeros((9, 1), dtype=np.int8)
-    with pytest.raises(SplitError, match=r"4 parts need at least 4 groups .* found 3: ask for fewer folds"):
+    with pytest.raises(SplitError, match=r"4 folds .* need at least 4 groups .* found 3: ask for fewer folds"):
         stratified_folds(labels, np.repeat(["a", "b", "c"], 3), [0.25] * 4, 0)
     with pytest.raises(SplitError, match="a share of 1e-12 would hold no photograph: 2 groups are too few"):
         stratified_folds(labels[:2], np.array(["a", "b"]), (1e-12, 1 - 1e-12), 0)
@@ -408,7 +408,7 @@ def test_near_duplicates_of_two_patients_share_a_fold():
         ({"folds": 1}, r"found 1 fold\(s\), allowed are 2 or more"),
         ({"tuning": 1.0}, "found a tuning share of 1, allowed is from 0 to below 1"),
         ({"seed": -1}, "found seed -1"),
-        ({"folds": 60, "tuning": 0.1}, "61 parts need at least 61 groups .* found 60"),
+        ({"folds": 60, "tuning": 0.1}, "61 folds .* need at least 61 groups .* found 60"),
     ],
 )
 def test_settings_that_cannot_be_met_are_errors(settings, message):

@@ -185,10 +185,11 @@ def _check_rejected(
     with replacing(rejected_path(out)) as temporary:
         rejected.write_csv(temporary)
     total = imported.photos.height + imported.rejected.height
+    least = ", or more for what the rest may hold," if when else ""
     raise TooManyRejectedError(
         f"{imported.origin}: {rejected.height} of {total} rows are rejected for their images{when}, and {allowed} are allowed; nothing was "
-        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height}{' --resume' if kept else ''} goes on without "
-        "them."
+        f"imported. {rejected_path(out)} lists them all; --max-rejected {rejected.height}{' --resume' if kept else ''}{least} goes "
+        "on without them."
         + (f" What is packed of the others is kept in {kept} until then." if kept else "")
         + "".join(f"\n  {line}" for line in _reasons(rejected))
     )

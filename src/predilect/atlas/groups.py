@@ -119,8 +119,8 @@ def stratified_folds(
     names, codes = np.unique(groups, return_inverse=True)
     if len(names) < len(shares):
         raise SplitError(
-            f"{len(shares)} parts need at least {len(shares)} groups of photographs that share no patient, lesion or near-duplicate; "
-            f"found {len(names)}: ask for fewer folds"
+            f"{len(shares)} folds (the tuning slice is one) need at least {len(shares)} groups of photographs that share no patient, lesion, "
+            f"consultation or copy; found {len(names)}: ask for fewer folds"
         )
     rng = np.random.default_rng(seed)
     deck = _shuffled_deck(_group_counts(labels, codes, len(names)), shares, rng)

@@ -105,8 +105,8 @@ def parse_photos(cells: pl.DataFrame, origin: str) -> pl.DataFrame:
         image_id=pl.coalesce("image_id", pl.col("file_name").str.extract(r"([^/]+?)(?:\.[^./]*)?$")),
         source=pl.col("source").fill_null("unnamed"),
     )
+    _check_unique(text, "file_name", origin)  # first: equal names without ids would look like equal ids
     _check_unique(text, "image_id", origin)
-    _check_unique(text, "file_name", origin)
     _check_choice(text, "modality", MODALITIES, origin)
     _check_choice(text, "skin_tone_scale", SKIN_TONE_SCALES, origin)
     _check_skin_tone(text, origin)

@@ -192,7 +192,7 @@ def _refusal(refused: Sequence[str], pairs: pl.DataFrame, lookup: Mapping[str, s
     raw, where = (refused[0], "") if found.is_empty() else (found["term"].item(), f", row {found['row'].item() + 1}")
     if not _can_be_term(raw):
         return LabelError(
-            f"{origin}{where}: {raw!r} cannot be a {rules.task}: a term is not empty, not 'none' or '*', and holds no ';'"
+            f"{origin}{where}: {raw!r} cannot be a {rules.task}: a term is not empty, not 'none' or '*', and holds no ';' and no control character"
         )
     near = nearest(raw.strip(), dict.fromkeys((*lookup.values(), *rules.aliases)))
     others = f" ({len(refused) - 1} more such terms)" if len(refused) > 1 else ""

@@ -61,7 +61,7 @@ def resuming_command() -> str:
 
 def print_fresh_start(out: Path, *, resume: bool) -> None:
     """Say so where --resume is asked for and there is no run yet."""
-    if resume and not (out / "run.json").exists():
+    if resume and not (out.exists() and any(out.iterdir())):
         console.print(f"resume    {out} holds no run yet: nothing to resume, it starts from the beginning", markup=False)
 
 

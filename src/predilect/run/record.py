@@ -18,7 +18,10 @@ RECORD_FILE = "run.json"
 
 # What must be the same for a run to be resumed; anything else (command line, versions, device) may differ.
 _IDENTITY = ("systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash")
-_IN_WORDS = {"atlas_hash": "labels or photographs (the atlas is another one, or has changed since)", "splits_hash": "folds"}
+_IN_WORDS = {
+    "atlas_hash": "labels or photographs (the atlas is another one, or has changed since)",
+    "splits_hash": "folds (the atlas has been split anew since, or is another one)",
+}
 _NEEDED = ("systems", "seeds", "folds", "files", "resumed", "sha256")  # `sha256`: the seal
 
 
@@ -66,7 +69,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     for key in _IDENTITY:
         if before.get(key) != now[key]:
             raise RunError(
-                f"{folder} was started with other {_IN_WORDS.get(key, key)} ({_difference(before.get(key), now[key])}); "
+                f"{folder} was started with other {_IN_WORDS.get(key) or f'{key} ({_difference(before.get(key), now[key])})'}; "
                 f"resume with what it was started with, or choose another folder"
             )
 
