@@ -109,7 +109,7 @@ def log_lines(folder):
     ]
 
 
-def check_resumed(once, tmp_path, monkeypatch, **killing):
+def assert_resumed_ends_the_same(once, tmp_path, monkeypatch, **killing):
     """Train to the end; train until killed, and on from there: there must be no difference."""
     whole, fitted = once(tmp_path / "whole")
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
@@ -134,17 +134,17 @@ def killed_after(iteration):
 @pytest.mark.parametrize("after", [1, 5, 9])
 def test_a_resumed_training_ends_with_the_same_weights(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, changes, after):
     once = partial(train, fabric, small_atlas, small_recipe.model_copy(update=changes))
-    check_resumed(once, tmp_path, monkeypatch, on_progress=killed_after(after))
+    assert_resumed_ends_the_same(once, tmp_path, monkeypatch, on_progress=killed_after(after))
 
 
 def test_a_resumed_training_takes_up_accumulated_parts(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
     once = partial(train, fabric, small_atlas, small_recipe.model_copy(update={"accumulate": 2}))
-    check_resumed(once, tmp_path, monkeypatch, on_progress=killed_after(5))
+    assert_resumed_ends_the_same(once, tmp_path, monkeypatch, on_progress=killed_after(5))
 
 
 def test_a_resumed_training_draws_the_same_dropout(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
     once = partial(train, fabric, small_atlas, small_recipe, dropout=0.5)
-    whole = check_resumed(once, tmp_path, monkeypatch, on_progress=killed_after(5))
+    whole = assert_resumed_ends_the_same(once, tmp_path, monkeypatch, on_progress=killed_after(5))
     without, _ = train(fabric, small_atlas, small_recipe, tmp_path / "without")
     assert not same(whole, without)
 
@@ -160,7 +160,7 @@ def test_a_kill_between_log_and_checkpoint_loses_and_repeats_nothing(fabric, sma
         write(path, checkpoint)
 
     monkeypatch.setattr(loop, "write_checkpoint", kill_once)
-    check_resumed(partial(train, fabric, small_atlas, small_recipe), tmp_path, monkeypatch)
+    assert_resumed_ends_the_same(partial(train, fabric, small_atlas, small_recipe), tmp_path, monkeypatch)
     assert calls.count(6) == 2  # after the kill, iteration 6 is done again
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageCms
 
+from made_images import UPRIGHT
 from predilect.atlas.jpeg import prepare_image
 from predilect.atlas.pack import MAX_SIDE, ROWS_PER_BATCH, PackedImages, pack_images
 from predilect.errors import AtlasError
@@ -45,19 +46,6 @@ def _segment(marker: int, payload: bytes) -> bytes:
     return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2) + payload
 
 
-# How the stored picture must be turned to be upright, by the EXIF standard (TIFF 6.0, Orientation).
-_UPRIGHT = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
-    8: np.rot90,
-}
-
-
 class TestPreparing:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("ending", ["jpg", "png"])
@@ -67,7 +55,7 @@ class TestPreparing:
         path = tmp_path / f"a.{ending}"
         _picture().save(path, exif=exif, **({"quality": 98, "subsampling": 0} if ending == "jpg" else {}))
         prepared = prepare_image(path, MAX_SIDE)
-        expected = _UPRIGHT[orientation](np.asarray(_picture()).astype(np.int16))
+        expected = UPRIGHT[orientation](np.asarray(_picture()).astype(np.int16))
         assert (prepared.height, prepared.width) == expected.shape[:2]
         assert np.abs(_pixels(prepared.data) - expected).mean() < 3
 
