@@ -448,7 +448,7 @@ def test_split_keeps_copies_together_without_being_asked(drawn, capsys):
     assert crossing.height == 2
     by_ids = dict(zip(drawn.photos["image_id"], connected_groups(drawn.photos), strict=True))
     assert run("split", drawn.path, "--folds", "3") == 0
-    assert "2 of them join what no id joins" in capsys.readouterr().out
+    assert "2 that join what no id joins" in capsys.readouterr().out
     splits = Splits.read(drawn.path / "splits.parquet")
     assert splits.clusters_joined == 2
     assert splits.in_order_of(splits.image_ids[::-1]).clusters_joined == 2

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
 import re
 import shlex
 import shutil
 import signal
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from conftest import SMALL_TAXONOMY, small_folder
+from predilect.__main__ import main as start_command_line
 from predilect.cli import _COMMANDS, main
 from predilect.cli.demo import _clear
 from predilect.cli.scores import _image_ids
-from predilect.cli.show import command_line, training, typed
+from predilect.cli.show import command_line, print_table, training, typed
 from predilect.errors import PredilectError
 from predilect.predictions import Predictions
 from predilect.training.loop import Progress
@@ -203,8 +207,16 @@ def test_crossval_splits_an_atlas_that_is_not_and_keeps_the_folds_of_one_that_is
     assert leave(*arguments, "--folds", 3) == 0
     assert set(pl.read_parquet(atlas / "splits.parquet")["fold"]) == {0, 1, 2}
     capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "predilect.training.devices", None)  # torch takes seconds to load, and is not needed to refuse
     assert leave(*arguments, "--folds", 4) == 1
     assert "is split into 3" in one_line(capsys.readouterr().err)
+
+
+def test_refine_shows_the_path_as_it_was_typed(place, tmp_path, capsys, monkeypatch):
+    shutil.copytree(place.atlas, tmp_path / "clinic")
+    monkeypatch.chdir(tmp_path)
+    assert leave("refine", "clinic", "--taxonomy", "as-is") == 0
+    assert "atlas     clinic\n" in capsys.readouterr().out
 
 
 def test_refine_changes_the_labels_and_asks_for_new_folds(place, tmp_path, capsys):
@@ -234,7 +246,7 @@ def test_predict_shows_the_same_as_table_json_and_csv(place, tmp_path, capsys):
 
     assert leave("predict", bundle, *photographs) == 0
     best = max(scores["site"], key=scores["site"].__getitem__)
-    assert f"{best} {scores['site'][best]:.2f}" in capsys.readouterr().out
+    assert f"{scores['site'][best]:.2f} {best}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
@@ -389,6 +401,34 @@ def test_ctrl_c_leaves_with_130(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("predilect.cli.scores.Run.open", stopped)
     assert leave("report", tmp_path) == 130
     assert one_line(capsys.readouterr().err) == "stopped\n"
+
+
+def test_ctrl_c_while_the_modules_load_is_one_word(monkeypatch, capsys):
+    def stopped(name: str, *_: object) -> None:
+        if name == "predilect.cli":
+            raise KeyboardInterrupt
+        return real(name, *_)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", stopped)
+    with pytest.raises(SystemExit) as left:
+        start_command_line()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, 4), (False, 2)])
+def test_a_table_folds_words_in_a_terminal_only_and_loses_nothing(monkeypatch, terminal, lines):
+    out = io.StringIO()
+    monkeypatch.setattr("predilect.cli.show.console", Console(file=out, width=60, force_terminal=terminal, color_system=None))
+    cells = ["lesion/squamous cell carcinoma/keratoacanthoma", "1,234", "one, two, three, four, five, six, seven, eight"]
+    print_table("Title", ["class", "present", "words"], [cells])
+    shown = out.getvalue().splitlines()
+    assert max(map(len, shown)) <= 60 or not terminal
+    rows = [line for line in shown[1:] if line.strip() and "─" not in line]
+    assert len(rows) == lines, shown
+    letters = "".join("".join(rows).split())
+    assert all(letters.count(letter) >= "".join(cells).count(letter) for letter in set("".join(cells)) - {" "})
 
 
 @pytest.mark.parametrize("resume", [(), ("--resume",)])

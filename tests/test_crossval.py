@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from predilect.atlas.build import build_atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.splits import make_splits
 from predilect.bundle import Bundle, write_bundle
-from predilect.errors import BundleError, LabelError, PredilectError, RunError, SplitError, TableError
+from predilect.errors import BundleError, LabelError, PredilectError, RunError, SplitError
 from predilect.files import seal
 from predilect.labels.taxonomy import Taxonomy
 from predilect.predictions import Predictions
@@ -125,6 +126,15 @@ def test_an_unfinished_run_has_no_report(finished, tmp_path):
         Run.open(tmp_path / "run").report()
 
 
+def test_a_report_looks_at_the_runs_own_files_before_it_resamples(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished.path, tmp_path / "run")
+    monkeypatch.setattr("predilect.run.folder.evaluate", lambda *_, **__: pytest.fail("it resampled first"))
+    run = Run.open(tmp_path / "run")
+    files = {**run.info["files"], "audit.json": "0" * 64}
+    with pytest.raises(RunError, match=r"audit\.json: there is no such file; the run must be made anew"):
+        replace(run, info={**run.info, "files": files}).report()
+
+
 def flip(path, at=-9):
     content = bytearray(path.read_bytes())
     content[at] ^= 1
@@ -155,8 +165,16 @@ def test_a_fold_may_lose_its_weights_but_not_its_predictions(finished, tmp_path)
     (run.fold_folder("mtl", 1, 0) / "checkpoint" / "weights.safetensors").unlink()
     assert len(run.predictions()["mtl"]) == 36
     (run.fold_folder("mtl", 1, 0) / "predictions.parquet").unlink()
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(RunError, match=r"no such file; remove .*fold-0 and --resume"):
         run.predictions()
+
+
+def test_a_truncated_result_names_the_remedy(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    result = tmp_path / "run" / "mtl" / "seed-1" / "fold-0" / "result.json"
+    result.write_bytes(result.read_bytes()[:20])
+    with pytest.raises(RunError, match=r"result\.json cannot be read: .*; remove .*fold-0 and --resume"):
+        Run.open(tmp_path / "run").predictions()
 
 
 def test_an_edited_fold_is_trained_again_once_it_is_removed(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):

@@ -351,6 +351,13 @@ class TestMatching:
         os.link(tmp_path / "x" / "a.jpg", tmp_path / "copy.jpg")  # as good as a copy, which is for an audit to find
         assert self._match(tmp_path, "x/a.jpg", "copy.jpg")[0] == ["x/a.jpg", "copy.jpg"]
 
+    def test_a_name_in_other_capitals_is_hinted_at_and_not_taken(self, tmp_path):
+        write_image(tmp_path / "x" / "IMG_1.JPG", 1)
+        files, reasons, unlisted = self._match(tmp_path, "img_1.jpg", "x/img_1.jpg", "y/img_1.jpg")
+        assert (files, unlisted) == ([None] * 3, 1)
+        hint = "there is no image of that name in the folder; x/IMG_1.JPG differs in capital and small letters"
+        assert reasons == [hint, hint, "there is no image of that name in the folder"]
+
     def test_letters_that_an_archive_took_apart_are_found(self, tmp_path):
         apart, together = "e\u0301te\u0301.jpg", "\u00e9t\u00e9.jpg"
         write_image(tmp_path / "x" / apart, 1)

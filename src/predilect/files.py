@@ -206,24 +206,26 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, error: type[PredilectError]) -> dict[str, Any]:
+def read_json(path: Path, error: type[PredilectError], remedy: str | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
         path: The file.
         error: What to raise, by the kind of the file.
+        remedy: What the user can do where it is missing or damaged, for the message.
 
     Raises:
         PredilectError: Of the given kind, if the file is missing or is not a JSON object.
     """
+    advice = "" if remedy is None else f"; {remedy}"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise error(f"{path}: there is no such file") from None
+        raise error(f"{path}: there is no such file{advice}") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
-        raise error(f"{path} cannot be read: {cause}") from cause
+        raise error(f"{path} cannot be read: {cause}{advice}") from cause
     if not isinstance(value, dict):
-        raise error(f"{path} must hold a JSON object, found {type(value).__name__}")
+        raise error(f"{path} must hold a JSON object, found {type(value).__name__}{advice}")
     return value
 
 

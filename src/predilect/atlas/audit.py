@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 AUDIT_FILE = "audit.json"
+_AGAIN = "make it again with: predilect audit ATLAS"
 
 SCHEMA_VERSION = 1
 
@@ -82,20 +83,20 @@ class Audit(Part):
         Raises:
             AtlasError: If it is missing, damaged, changed by hand or of another schema version.
         """
-        value = read_json(path, AtlasError)
+        value = read_json(path, AtlasError, _AGAIN)
         if value.get("schema_version") != SCHEMA_VERSION:
             raise AtlasError(
                 f"{path}: found schema_version {value.get('schema_version')!r}, this version of Predilect reads {SCHEMA_VERSION}; "
-                f"audit again"
+                f"{_AGAIN}"
             )
         if not is_sealed(value):
-            raise AtlasError(f"{path} is not what was written (its sha256 does not fit its content); audit again")
+            raise AtlasError(f"{path} is not what was written (its sha256 does not fit its content); {_AGAIN}")
         try:
             return cls.model_validate({key: item for key, item in value.items() if key != "sha256"})
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))
-            raise AtlasError(f"{path}: {where}: {problem['msg']}; audit again") from error
+            raise AtlasError(f"{path}: {where}: {problem['msg']}; {_AGAIN}") from error
 
     def write(self, path: Path) -> None:
         """Write it as JSON under a seal, atomically."""

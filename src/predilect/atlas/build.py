@@ -94,7 +94,6 @@ def replay(path: Path, taxonomy: Taxonomy) -> Atlas:
         LabelError: If a raw term is unknown to the taxonomy.
         PredilectError: If the folder cannot be written.
     """
-    path = path.resolve()
     atlas = Atlas.open(path)
     photos = atlas.raw()
     refined = refine(photos, taxonomy, assessed=_assessed(atlas.sources), origin=str(path / PHOTOS))

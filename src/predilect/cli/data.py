@@ -22,6 +22,7 @@ from predilect.cli.show import Seed, console, counting, print_table
 from predilect.errors import AtlasError, SplitError, nearest
 from predilect.labels.taxonomy import Taxonomy
 from predilect.report.audit_page import LONG_CHAIN
+from predilect.report.wording import many
 
 __all__ = ["SPLITS_FILE", "import_command", "note_stale_audit", "refine_command", "split_atlas", "split_command", "splits_of"]
 
@@ -52,7 +53,7 @@ def import_command(
         source: imagefolder, milk10k, pad-ufes-20 or ham10000.
         root: The folder that holds its tables and photographs.
         out: The atlas folder to make.
-        taxonomy: A preset (as-is, milk10k, pad-ufes-20, ham10000, dermquest) or a .toml file; by default the source's own.
+        taxonomy: A preset (as-is, milk10k, pad-ufes-20, ham10000, dermquest, drawn) or a .toml file; by default the source's own.
         max_rejected: How many rows may be left out because their photograph is missing or unreadable.
         images: Of milk10k: which kind of photograph; by default close-up.
         monet: Of milk10k: add three attributes that a model made, marked as machine-made.
@@ -86,7 +87,7 @@ def refine_command(atlas: Path, /, *, taxonomy: str) -> None:
 
     Args:
         atlas: The atlas folder.
-        taxonomy: A preset's name or a .toml file.
+        taxonomy: A preset (as-is, milk10k, pad-ufes-20, ham10000, dermquest, drawn) or a .toml file.
     """
     _print_atlas(replay(atlas, Taxonomy.open(taxonomy)))
 
@@ -147,7 +148,8 @@ def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0)
     splits.write(atlas.path / SPLITS_FILE)
     clusters = copies["cluster"].n_unique()
     console.print(
-        f"copies    {clusters} clusters of copies with {copies.height} photographs; {splits.clusters_joined} of them join what no id joins",
+        f"copies    {many(clusters, 'cluster')} of copies with {many(copies.height, 'photograph')}; {splits.clusters_joined} that join what "
+        f"no id joins",
         markup=False,
     )
     _caution(atlas, copies)
@@ -221,8 +223,8 @@ def _print_atlas(atlas: Atlas) -> None:
         console.print(f"carried   columns of the source that nothing here reads: {', '.join(carried)}", markup=False)
     met = atlas.counts
     console.print(
-        f"{met.photos} photographs; {met.rejected} rows rejected, {met.excluded} of another kind left out, "
-        f"{met.unlisted} image files named by no row",
+        f"{many(met.photos, 'photograph')}; {many(met.rejected, 'row')} rejected, {met.excluded:,} of another kind left out, "
+        f"{many(met.unlisted, 'image file')} named by no row",
         markup=False,
     )
     if met.rejected:

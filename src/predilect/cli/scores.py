@@ -133,7 +133,7 @@ def predict_command(
         rows = []
         for path, scores in scored.items():
             best = [
-                ", ".join(f"{opened.labels[task].classes[k]} {scores[task][k]:.2f}" for k in scores[task].argsort()[::-1][:3])
+                "\n".join(f"{scores[task][k]:.2f} {opened.labels[task].classes[k]}" for k in scores[task].argsort()[::-1][:3])
                 for task in opened.labels.names
             ]
             rows.append([str(path), *best])

@@ -153,17 +153,23 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: first column to the left, numbers to the right; a narrow terminal folds lines, and no cell is lost."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(header):
+    """Print a table: words to the left, numbers to the right; a narrow terminal folds words, and no cell is lost.
+
+    Where the output is no terminal nothing is folded, so that each row is a line for other programs.
+    """
+    tall = any("\n" in cell for row in rows for cell in row)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, leading=int(tall))
+    for column, name in enumerate(header):
+        words = column == 0 or any(", " in row[column] or "\n" in row[column] for row in rows)
         table.add_column(
-            name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0, min_width=0 if number else 18
+            name, justify="left" if words else "right", overflow="fold", no_wrap=not words, min_width=18 if words else 0
         )
     for row in rows:
         table.add_row(*row)
     # Never narrower than its numbers: rich would cut columns off without a sign.
-    least = Measurement.get(console, console.options.update(width=1000), table).minimum
-    console.print(table, width=max(console.width, least), crop=False, soft_wrap=False)
+    needed = Measurement.get(console, console.options.update(width=1000), table)
+    table.width = max(min(console.width, needed.maximum), needed.minimum) if console.is_terminal else needed.maximum
+    console.print(table, crop=False, soft_wrap=False)
 
 
 def print_headline(evaluation: Evaluation) -> None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
+from predilect.atlas.splits import Splits
 from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, splits_of
 from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
 from predilect.errors import RecipeError, RunError, SplitError
@@ -111,8 +112,6 @@ def crossval_command(
         resume: Go on with a run that was stopped.
         refit: A system to train once more on all groups, with the first seed, into the bundle OUT/bundle.
     """
-    from predilect.training.devices import make_fabric
-
     names = [name.strip() for name in systems.split(",")]
     chosen_recipe = Recipe.open(recipe, set_)
     chosen = [system(name, chosen_recipe) for name in names]
@@ -122,15 +121,16 @@ def crossval_command(
         raise RecipeError(f"--refit {refit}: allowed are the systems of this run, {systems}")
     chosen_seeds = _whole_numbers(seeds)
     opened = Atlas.open(atlas)
+    k = Splits.read(opened.path / SPLITS_FILE).k if (opened.path / SPLITS_FILE).exists() else folds
+    if folds not in (None, k):
+        raise SplitError(f"--folds {folds}: {opened.path} is split into {k}; leave --folds out, or run predilect split again")
+    from predilect.training.devices import make_fabric  # loads torch, which takes seconds
+
     fabric = make_fabric(chosen_recipe.precision)
     if fabric.is_global_zero and not (opened.path / SPLITS_FILE).exists():
         split_atlas(opened, folds=5 if folds is None else folds)
     fabric.barrier()
     splits = splits_of(opened)
-    if folds not in (None, splits.k):
-        raise SplitError(
-            f"--folds {folds}: {opened.path} is split into {splits.k}; leave --folds out, or run predilect split again"
-        )
     compare(opened, chosen, out, seeds=chosen_seeds, folds=range(splits.k), fabric=fabric, resume=resume, refit_name=refit)
 
 

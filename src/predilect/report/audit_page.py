@@ -11,6 +11,7 @@ from markupsafe import Markup
 from predilect.atlas.audit import Audit
 from predilect.atlas.audit_parts import Duplicates, Owners, Spread
 from predilect.files import write_text
+from predilect.report.wording import many
 
 __all__ = ["AUDIT_PAGE", "LONG_CHAIN", "audit_cautions", "described", "share", "write_audit_page"]
 
@@ -41,8 +42,8 @@ def described(audit: Audit) -> list[tuple[str, str]]:
     return [
         (
             "copies",
-            f"{_many(len(copies.clusters), 'cluster')} with {_many(copies.n_photographs, 'photograph')}, the largest of {copies.largest}; "
-            f"{_many(exact, 'pair')} with equal pixels, {len(copies.pairs) - exact:,} nearly equal"
+            f"{many(len(copies.clusters), 'cluster')} with {many(copies.n_photographs, 'photograph')}, the largest of {copies.largest}; "
+            f"{many(exact, 'pair')} with equal pixels, {len(copies.pairs) - exact:,} nearly equal"
             if copies.clusters
             else "none found",
         ),
@@ -62,12 +63,8 @@ def described(audit: Audit) -> list[tuple[str, str]]:
         ("light", f"{len(quality.uniform):,} nearly uniform, {len(quality.dark):,} dark, {len(quality.overexposed):,} overexposed"),
         (
             "import",
-            ", ".join(
-                (
-                    f"{audit.rejected.rejected:,} rows rejected",
-                    f"{audit.rejected.excluded:,} of another kind left out",
-                    f"{audit.rejected.unlisted:,} image files named by no row",
-                )
+            "{} rejected, {:,} of another kind left out, {} named by no row".format(
+                many(audit.rejected.rejected, "row"), audit.rejected.excluded, many(audit.rejected.unlisted, "image file")
             ),
         ),
     ]
@@ -86,7 +83,7 @@ def audit_cautions(audit: Audit) -> list[str]:
         )
         found.append(f"{who}: those of one person can lie on both sides of a split, and intervals may be too narrow.")
     if copies.n_conflicting:
-        found.append(f"Labels differ within {_many(copies.n_conflicting, 'cluster')} of copies: they cannot all be right.")
+        found.append(f"Labels differ within {many(copies.n_conflicting, 'cluster')} of copies: they cannot all be right.")
     if copies.largest > LONG_CHAIN:
         found.append(f"The largest cluster of copies has {copies.largest:,} photographs: look at it before you trust it.")
     rare = [item.name for item in audit.classes if item.groups < _RARE and not item.machine_made]
@@ -142,10 +139,6 @@ def _bars(histogram: Sequence[tuple[int, int]], longest: int = 12) -> list[tuple
     return [(label, n, n / most) for label, n in rows]
 
 
-def _many(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
 def _clusters(copies: Duplicates) -> str:
     across = {"patients": copies.n_across_patients, "lesions": copies.n_across_lesions, "sources": copies.n_across_sources}
     found = [f"{n:,} across {what}" for what, n in across.items() if n]
@@ -158,7 +151,7 @@ def _owners(item: Owners) -> str:
     spread = item.per_owner
     each = "one photograph each" if spread.maximum == 1 else f"{_range(spread)}, mean {_short(spread.mean)} photographs each"
     named = f"{spread.n:,}: {each}"
-    return named + (f"; {_many(item.n_without, 'photograph')} without one" if item.n_without else "")
+    return named + (f"; {many(item.n_without, 'photograph')} without one" if item.n_without else "")
 
 
 def _range(spread: Spread) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table
 
 from predilect.evaluation.scores import Comparison, Evaluation, LesionScores, SiteScores, SystemScores
@@ -141,7 +142,13 @@ def terminal_table(evaluation: Evaluation) -> Table:
     Metrics that no system has are left out.
     """
     rows = headline_table(evaluation)
-    table = Table(title="Scores of held-out photographs, with 95 % intervals", title_justify="left")
+    table = Table(
+        title="Scores of held-out photographs, with 95 % intervals",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("")
     for row in rows:
         table.add_column(row.system, justify="right", no_wrap=True)

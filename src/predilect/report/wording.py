@@ -15,6 +15,7 @@ __all__ = [
     "Verdict",
     "cautions",
     "interval",
+    "many",
     "number",
     "p_value",
     "reading_guide",
@@ -54,6 +55,11 @@ class Verdict:
     comparison: Comparison
     winner: str | None
     sentence: str
+
+
+def many(n: int, what: str) -> str:
+    """How many of what, such as ``1 row`` and ``1,204 rows``; an English s makes the plural."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def number(value: float | None) -> str:

@@ -154,7 +154,7 @@ class Run:
         path = self.fold_folder(system, seed, fold) / _RESULT_FILE
         if not path.is_file():
             return None
-        result = read_json(path, RunError)
+        result = read_json(path, RunError, _train_again(path))
         if not is_sealed(result):
             raise _changed(path)
         return result
@@ -175,6 +175,8 @@ class Run:
         for name, digest in result["files"].items():
             if (folder / name).is_file() and checksum(folder / name) != digest:
                 raise _changed(folder / name)
+        if not (folder / PREDICTIONS_FILE).is_file():
+            raise RunError(f"{folder / PREDICTIONS_FILE}: there is no such file; {_train_again(folder / PREDICTIONS_FILE)}")
         return Predictions.read(folder / PREDICTIONS_FILE)
 
     def _seed_predictions(self, system: str, seed: int) -> Predictions:
@@ -184,8 +186,7 @@ class Run:
         """Put the folds' predictions together into the seed's table, for other programs.
 
         Raises:
-            RunError: If a fold is not finished, or its files were changed.
-            TableError: If a fold's predictions are missing.
+            RunError: If a fold is not finished, or its files are missing or were changed.
         """
         self._seed_predictions(system, seed).write(self.seed_folder(system, seed) / PREDICTIONS_FILE)
 
@@ -193,36 +194,35 @@ class Run:
         """Labels of the photographs that are tested.
 
         Raises:
-            RunError: If the table was changed.
-            TableError: If it is missing.
+            RunError: If the table is missing or was changed.
         """
-        path = self.path / _TRUTH_FILE
-        truth = Truth.read(path)
-        if checksum(path) != self.info["files"][path.name]:
-            raise RunError(f"{path} is not what was written (its checksum differs); the run must be made anew")
-        return truth
+        self._check_own(_TRUTH_FILE)
+        return Truth.read(self.path / _TRUTH_FILE)
 
     def audit(self) -> Audit | None:
         """The audit of the atlas as it was when the run was started; None where it had none.
 
         Raises:
-            RunError: If the file was changed.
-            AtlasError: If it is missing.
+            RunError: If the file is missing or was changed.
         """
-        path = self.path / AUDIT_FILE
         if AUDIT_FILE not in self.info["files"]:
             return None
-        audit = Audit.read(path)
-        if checksum(path) != self.info["files"][AUDIT_FILE]:
+        self._check_own(Path(AUDIT_FILE))
+        return Audit.read(self.path / AUDIT_FILE)
+
+    def _check_own(self, file: Path) -> None:
+        """Refuse a file that was written when the run was made and is gone, or is another now."""
+        path = self.path / file
+        if not path.is_file():
+            raise RunError(f"{path}: there is no such file; the run must be made anew")
+        if checksum(path) != self.info["files"][str(file)]:
             raise RunError(f"{path} is not what was written (its checksum differs); the run must be made anew")
-        return audit
 
     def predictions(self) -> dict[str, Predictions]:
         """The out-of-fold predictions of each system, all its seeds in one table, as the folds left them.
 
         Raises:
-            RunError: If a fold is not finished, or its files were changed.
-            TableError: If a fold's predictions are missing.
+            RunError: If a fold is not finished, or its files are missing or were changed.
         """
         seeds = self.info["seeds"]
         return {name: Predictions.concatenate([self._seed_predictions(name, seed) for seed in seeds]) for name in self.systems}
@@ -287,6 +287,7 @@ class Run:
         with holding(self.path / _LOCK_FILE) as holder:
             if holder is not None:
                 raise _busy(self.path, holder)
+            audit = self.audit()  # before the resampling, which takes longest
             evaluation = evaluate(self.truth(), self.predictions(), on_progress=on_progress)
             provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed")}
             resumed: list[Any] = self.changes()
@@ -296,7 +297,7 @@ class Run:
                 curves=self.curves(),
                 notes=self.notes(),
                 title=f"{', '.join(self.systems)} on {self.info['atlas']}",
-                audit=self.audit(),
+                audit=audit,
             )
             write_report(report, self.path / "report")
             return evaluation
@@ -313,5 +314,9 @@ def _busy(path: Path, holder: int) -> RunError:
 
 
 def _changed(path: Path) -> RunError:
+    return RunError(f"{path} is not what was written (its checksum differs); {_train_again(path)}")
+
+
+def _train_again(path: Path) -> str:
     folder = path.parent.parent if path.parent.name == STATE_FILE.parent.name else path.parent
-    return RunError(f"{path} is not what was written (its checksum differs); remove {folder} and --resume to train this fold again")
+    return f"remove {folder} and --resume to train this fold again"

@@ -80,12 +80,16 @@ def match_images(names: pl.Series, root: Path) -> Matches:
     listed = pl.concat([exact.select(file_name="real"), hits.select("file_name")]).unique()
     files = pl.concat([exact.select("i", "file_name", reason=pl.lit(None, dtype=pl.String)), _settled(hits, root)])
     refused = linked.filter(pl.col("reason").is_not_null()).select("i", refused="reason")
-    missing = "there is no image of that name in the folder"  # whose path is nobody else's business
+    missing = pl.lit("there is no image of that name in the folder")  # whose path is nobody else's business
+    other_case = pl.concat_str(missing, pl.lit("; "), pl.col("alike"), pl.lit(" differs in capital and small letters"))
     files = (
         rows.select("i")
         .join(files, on="i", how="left", maintain_order="left")
         .join(refused, on="i", how="left", maintain_order="left")
-        .select("file_name", reason=pl.when(pl.col("file_name").is_null()).then(pl.coalesce("reason", "refused", pl.lit(missing))))
+        .join(_alike_but_for_case(rows, free), on="i", how="left", maintain_order="left")
+        .select(
+            "file_name", reason=pl.when(pl.col("file_name").is_null()).then(pl.coalesce("reason", "refused", other_case, missing))
+        )
     )
     return Matches(files, images.join(listed, on="file_name", how="anti").height + walked.n_nameless)
 
@@ -180,6 +184,15 @@ def _check_one_row_each(exact: pl.DataFrame, root: Path) -> None:
 def _parts(column: str) -> list[pl.Expr]:
     trunk = pl.col(column).str.replace(r"([^/])\.[^./]*$", "$1").str.normalize("NFC")
     return [trunk.alias("trunk"), trunk.str.extract(r"([^/]*)$").alias("stem")]
+
+
+def _alike_but_for_case(rows: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+    """The first image whose name is that of a row but for capital and small letters: columns `i` and `alike`."""
+    bare = ~pl.col("name").str.contains("/", literal=True)
+    wanted = rows.select("i", folded=pl.when(bare).then("stem").otherwise("trunk").str.to_lowercase())
+    there = pl.concat([images.select("file_name", folded=pl.col(part).str.to_lowercase()) for part in ("stem", "trunk")])
+    first = there.group_by("folded").agg(alike=pl.col("file_name").min())
+    return wanted.join(first, on="folded", how="inner").select("i", "alike")
 
 
 def _settled(hits: pl.DataFrame, root: Path) -> pl.DataFrame:
