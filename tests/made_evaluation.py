@@ -11,7 +11,9 @@ from predilect.evaluation.scores import (
     Evaluation,
     FoldBalance,
     LesionClassScores,
+    LesionGain,
     LesionScores,
+    PredilectionGain,
     PredilectionMap,
     SeedScores,
     SiteClassScores,
@@ -98,7 +100,7 @@ def made_evaluation(
     scored = {}
     for k, system in enumerate(systems):
         lesion = None if system.endswith("-site") else _lesion(base, n_positive, 0.02 * k, rng)
-        site = None if system == "resnet" else _site(site_base, n_site, 0.015 * k, rng)
+        site = _site(site_base, n_site, 0.015 * k, rng) if system.startswith("mtl") or system.endswith("-site") else None
         scored[system] = SystemScores(lesion=lesion, site=site, seeds={key: _seed(lesion, site, rng) for key in keys})
     comparisons: list[Comparison] = []
     if {"mtl", "resnet"} <= scored.keys():
@@ -118,9 +120,50 @@ def made_evaluation(
         comparisons=comparisons,
         predilection=_predilection(lesions, sites, n_positive, n_site, rng),
         folds=_folds(n_positive, n_site, folds, rng),
+        gains=tuple(
+            made_gain("mtl", baseline, lesions[:-2])
+            for baseline in ("resnet", "alexnet")
+            if {"mtl", baseline} <= scored.keys() and lesions[:-2]
+        ),
         n_resamples=1000,
         n_resamples_p=10000,
         resampling_seed=0,
+    )
+
+
+def made_gain(a: str, b: str, lesions: tuple[str, ...]) -> PredilectionGain:
+    """Gains that grow a little with the strength; alopecia, the first lesion, has the strongest predilection and no gain."""
+    rng = np.random.default_rng(3)
+    n_groups = np.sort(rng.lognormal(5.5, 1, len(lesions)).astype(int) + 10)[::-1]
+    strength = np.concatenate([[1.9], rng.gamma(1.2, 0.25, len(lesions) - 1) - 0.05])
+    gain = 0.01 + 0.03 * strength + rng.normal(0, 0.02, len(lesions))
+    gain[0] = -0.002
+    items = []
+    for k, name in enumerate(lesions):
+        half, wide = 0.5 / np.sqrt(n_groups[k]), 1.8 / np.sqrt(n_groups[k])
+        items.append(
+            LesionGain(
+                lesion=name,
+                gain=gain[k],
+                gain_low=gain[k] - half,
+                gain_high=gain[k] + half,
+                strength=strength[k],
+                strength_low=strength[k] - wide,
+                strength_high=strength[k] + wide,
+                raw_divergence=max(0.0, strength[k]) + 0.1,
+                n_positive_groups=int(n_groups[k]),
+                strong_without_gain=bool(gain[k] <= 0 and strength[k] >= np.median(strength) and strength[k] > wide),
+            )
+        )
+    return PredilectionGain(
+        system_a=a,
+        system_b=b,
+        lesions=tuple(items),
+        rank_correlation=0.31,
+        rank_correlation_low=-0.12,
+        rank_correlation_high=0.64,
+        n_resamples_defined=1000,
+        n_permutations=1000,
     )
 
 

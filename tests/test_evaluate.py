@@ -326,6 +326,16 @@ def test_folds_that_one_table_names_hold_for_all(truth):
     assert "the mean over folds agrees in sign" in verdicts(both)[0].sentence
 
 
+def test_gain_stands_beside_predilection_for_the_system_that_learned_both_tasks(truth, evaluation):
+    [gains] = evaluation.gains
+    assert (gains.system_a, gains.system_b) == ("mtl", "resnet")
+    assert [row.lesion for row in gains.lesions] == list(LESIONS[:3])  # scar is in four groups, erythema machine-made
+    rows = {row.class_name: row for row in evaluation.comparisons if row.metric == "ap"}
+    for gain in gains.lesions:
+        row = rows[gain.lesion]
+        assert (gain.gain, gain.gain_low, gain.gain_high) == (row.difference, row.low, row.high)
+
+
 def test_progress_is_told_to_the_end(truth, systems):
     told = []
     evaluate(truth, systems, n_resamples=10, n_resamples_p=300, on_progress=lambda done, total: told.append((done, total)))

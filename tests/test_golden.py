@@ -65,6 +65,8 @@ RECIPE = {
         "crop": 32,
         "jitter": [32, 40],
         "flip": True,
+        "turn": False,
+        "light": 0.0,
         "test_side": 36,
         "views": "ten-crop",
         "mean": None,
@@ -81,6 +83,7 @@ RECIPE = {
     "head_weight_rate": 10.0,
     "head_bias_rate": 20.0,
     "rarity_exponent": 0.0,
+    "site_weight": 1.0,
     "schedule": "plateau",
     "warmup": 0,
     "plateau_factor": 0.1,
@@ -91,6 +94,7 @@ RECIPE = {
     "patience": 0,
     "keep": "last",
     "validation_share": 0.2,
+    "average_decay": 0.0,
     "batchnorm": "train",
     "frozen_stages": 0,
     "precision": "fp32",
@@ -336,8 +340,9 @@ def test_the_run_opens():
     run, atlas = Run.open(GOLDEN / "run"), Atlas.open(GOLDEN / "atlas")
     assert list(run.info) == [
         "command", "atlas", "systems", "weights", "precision", "seeds", "folds", "atlas_hash", "splits_hash", "notes", "sources",
-        "versions", "machine", "files", "resumed",
+        "versions", "machine", "plan", "files", "resumed",
     ]  # fmt: skip
+    assert run.info["plan"] == {"ensembles": [], "pairs": None, "beside_paper": False, "notes": []}
     assert (run.info["command"], run.info["atlas"], run.info["seeds"], run.info["folds"]) == (COMMAND, "atlas", [1], [0, 1])
     assert run.info["systems"] == {"mtl": {"tasks": ["lesion", "site"], "recipe": RECIPE}}
     assert (run.info["weights"], run.info["precision"]) == ({}, "32-true")
@@ -456,7 +461,7 @@ def test_the_report_keeps_its_schema_and_its_numbers():
     assert ReportDocument.model_validate_json(text).model_dump(mode="json") == document
     assert document["title"] == "mtl on atlas"
     run = Run.open(GOLDEN / "run")
-    told = {key: value for key, value in run.info.items() if key not in ("files", "resumed")}
+    told = {key: value for key, value in run.info.items() if key not in ("files", "plan", "resumed")}
     assert document["provenance"] == {**told, **run.cost()}
     assert document["notes"][:2] == NOTES
     assert document["truth"] == {

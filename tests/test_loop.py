@@ -397,3 +397,60 @@ def test_rarity_weights_move_a_training_that_has_lesions_and_no_other(fabric, sm
         first, _ = train(fabric, small_atlas, small_recipe, tmp_path / f"{len(tasks)}-plain", tasks=tasks)
         second, _ = train(fabric, small_atlas, weighted, tmp_path / f"{len(tasks)}-weighted", tasks=tasks)
         assert same(first, second) == unmoved
+
+
+def test_the_average_of_the_weights_is_what_is_used(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    """The average by hand: the first weights, then 0.8 of it and 0.2 of each later one."""
+    recipe = small_recipe.model_copy(update={"average_decay": 0.8, "keep": "last", "iterations": 5})
+    seen = []
+    add = loop.WeightAverage.add
+    monkeypatch.setattr(
+        loop.WeightAverage,
+        "add",
+        lambda self, network: (seen.append({k: v.clone() for k, v in network.state_dict().items()}), add(self, network)),
+    )
+    network, _ = train(fabric, small_atlas, recipe, tmp_path)
+    assert len(seen) == 5
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            expected = seen[0][name]
+            for weights in seen[1:]:
+                expected = 0.8 * expected + 0.2 * weights[name]
+            torch.testing.assert_close(value, expected, msg=name)
+    assert not same(network, train(fabric, small_atlas, recipe.model_copy(update={"average_decay": 0.0}), tmp_path / "plain")[0])
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_resumed_average_ends_the_same(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, keep):
+    once = partial(train, fabric, small_atlas, small_recipe.model_copy(update={"average_decay": 0.7, "keep": keep}))
+    assert_resumed_ends_the_same(once, tmp_path, monkeypatch, on_progress=killed_after(5))
+
+
+def test_the_averaged_weights_are_validated(fabric, small_atlas, small_recipe, tmp_path):
+    data = training_data(small_atlas)
+    recipe = small_recipe.model_copy(update={"average_decay": 0.7, "keep": "last"})
+    network, fitted = train(fabric, small_atlas, recipe, tmp_path, data=data)
+    losses = validation_losses(fabric, network, data.images, data.validation_rows, data.labels)
+    assert sum(losses.values()) == pytest.approx(fitted.validation_loss)
+
+
+def test_the_sites_loss_counts_its_weight(fabric, small_atlas, small_recipe, tmp_path):
+    plain, _ = train(fabric, small_atlas, small_recipe, tmp_path / "plain")
+    heavy = small_recipe.model_copy(update={"site_weight": 3.0})
+    weighed, _ = train(fabric, small_atlas, heavy, tmp_path / "weighed")
+    assert not same(plain, weighed)
+    # The log tells the losses themselves, so that they compare: the first step starts from the same weights.
+    first, second = (log_lines(tmp_path / name)[0] for name in ("plain", "weighed"))
+    assert first["losses"] == second["losses"]
+    # SGD moves a head in proportion to its loss.
+    once = small_recipe.model_copy(
+        update={"optimizer": "sgd", "iterations": 1, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+    )
+    start = build_network(small_atlas.labels, once, 1).heads["site"].weight
+    moved = [
+        train(fabric, small_atlas, once.model_copy(update={"site_weight": weight, "keep": "last"}), tmp_path / f"{weight}")[0]
+        for weight in (1.0, 3.0)
+    ]
+    steps = [network.heads["site"].weight - start for network in moved]
+    torch.testing.assert_close(steps[1], 3 * steps[0], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved[0].heads["lesion"].weight, moved[1].heads["lesion"].weight)

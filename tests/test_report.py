@@ -14,17 +14,19 @@ import pytest
 
 from made_evaluation import LESIONS, MACHINE, made_curves, made_evaluation
 from predilect.evaluation.scores import Evaluation
-from predilect.report.figures import FIGURE_NAMES
+from predilect.report.figures import FIGURE_NAMES, Drawing
 from predilect.report.frames import TABLE_NAMES
+from predilect.report.published import published_table
 from predilect.report.report import ReportDocument, build_report, report_schema, write_report
-from predilect.report.style import Rendering
-from predilect.report.wording import interval, number, reading_guide, verdicts
+from predilect.report.style import THEME, Rendering
+from predilect.report.wording import ensembles, gain_findings, interval, number, reading_guide, signed, verdicts
 
 PROVENANCE = {
     "command": ["predilect", "crossval", "my atlas", "--folds", "5"],
     "recipe": {"lr": 0.001, "steps": [1, 2]},
     "device": None,
 }
+TABLE = published_table()
 NOTE = "Diagnoses stand in for lesion types."
 
 
@@ -36,7 +38,9 @@ def evaluation() -> Evaluation:
 @pytest.fixture(scope="module")
 def out(evaluation, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "report"
-    report = build_report(evaluation, provenance=PROVENANCE, curves=made_curves(steps=20), notes=[NOTE], title="A & B")
+    report = build_report(
+        evaluation, provenance=PROVENANCE, curves=made_curves(steps=20), notes=[NOTE], title="A & B", published=TABLE
+    )
     assert write_report(report, folder) == folder / "report.html"
     return folder
 
@@ -97,6 +101,10 @@ def test_a_report_is_a_page_a_json_file_figures_and_tables(out):
     figures = {f"figures/{name}.{ending}" for name in FIGURE_NAMES for ending in ("svg", "png")}
     assert written == {"report.html", "report.json", *figures, *(f"tables/{name}.csv" for name in TABLE_NAMES)}
     assert pl.read_csv(out / "tables" / "lesions.csv").height == 2 * 14
+    assert pl.read_csv(out / "tables" / "published.csv").height == 4 * 27
+    gains = pl.read_csv(out / "tables" / "gains.csv")
+    assert gains["lesion"].to_list() == list(LESIONS[:10])
+    assert gains.filter(strong_without_gain=True)["lesion"].to_list()[0] == "alopecia"
 
 
 def test_the_stored_schema_is_current_and_the_report_keeps_it(out, evaluation):
@@ -108,6 +116,8 @@ def test_the_stored_schema_is_current_and_the_report_keeps_it(out, evaluation):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document | {"schema_version": 2}, stored)
     assert document["systems"]["mtl"]["lesion"]["per_class"][LESIONS[10]]["ap"] is None
+    assert document["published"]["systems"]["mtl"]["per_class"]["oozing"] == 0.674
+    assert document["gains"][0]["lesions"][0]["lesion"] == "alopecia"
 
 
 def test_the_json_file_gives_back_the_evaluation_exactly(out, evaluation):
@@ -209,6 +219,138 @@ def test_names_cannot_break_out_of_the_page(evaluation, tmp_path, undrawn):
     parsed = Page(text)
     assert not parsed.of("script")
     assert evil in parsed.text()
+
+
+def written(evaluation, folder, published=None) -> str:
+    return write_report(build_report(evaluation, provenance={}, published=published), folder).read_text(encoding="utf-8")
+
+
+def test_the_papers_numbers_stand_in_columns_of_their_own(out):
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert re.findall('<th scope="col" class="paper">([^<]*)</th>', text) == ["paper"] * 2
+    names, shown = [*LESIONS[:12], "map_class", "map_image"], ("resnet", "mtl")
+    expected = [
+        number(getattr(TABLE.systems[system], name) if name.startswith("map_") else TABLE.systems[system].per_class.get(name))
+        for name in names
+        for system in shown
+    ]
+    assert re.findall('<td class="paper">([^<]*)</td>', text) == expected
+    assert expected.count("—") == 2  # erythema/erythroderm is not what the preset calls it
+    read = Page(text).text()
+    assert "another data set (DermQuest, 21,657 photographs, 25 lesions)" in read
+    assert TABLE.reference in read
+    assert "The paper’s numbers" not in read
+
+
+def test_spelling_of_a_lesion_in_another_case_still_finds_the_papers_number():
+    assert TABLE.lesion("mtl", " Oozing ") == 0.674
+    assert TABLE.lesion("mtl", "melanoma") is None
+    assert TABLE.lesion("modern-mtl", "oozing") is None
+    assert TABLE.mean("modern-mtl", "map_class") is None
+
+
+def test_without_a_lesion_of_the_paper_its_means_have_a_table_of_their_own(evaluation, tmp_path, undrawn):
+    renamed = {}
+    for name, system in evaluation.systems.items():
+        lesion = system.lesion
+        if lesion is not None:
+            per_class = {f"diagnosis of {lesion}": item for lesion, item in lesion.per_class.items()}
+            lesion = lesion.model_copy(update={"per_class": per_class})
+        renamed[name] = system.model_copy(update={"lesion": lesion})
+    other = evaluation.model_copy(update={"systems": renamed})
+    text = written(other, tmp_path, TABLE)
+    table = re.search(r'aria-label="Table: the paper’s numbers".*?</table>', text, re.DOTALL)[0]
+    cells = re.findall(r'<(?:th scope="row"|td|td class="paper")>([^<]*)<', table)
+    ours, theirs = (
+        ([evaluation.systems[name].lesion for name in ("mtl", "resnet")]),
+        ([TABLE.systems[n] for n in ("mtl", "resnet")]),
+    )
+    row = cells[cells.index("mtl") :][:5]
+    assert row == ["mtl", number(ours[0].map_class), "0.757", number(ours[0].map_image), "0.792"]
+    assert cells[:5] == ["alexnet", "—", "0.598", "—", "0.704"]
+    difference = cells[cells.index("mtl − resnet") :]
+    assert difference[1:3] == [signed(ours[0].map_class - ours[1].map_class), signed(theirs[0].map_class - theirs[1].map_class)]
+    assert len(cells) == 5 * 5
+    lesions = re.search(r'aria-label="Table: lesions".*?</table>', text, re.DOTALL)[0]
+    assert "paper" not in lesions
+    assert Page(text).text().count("another data set") == 1
+
+
+def test_without_the_papers_numbers_the_report_has_none(evaluation, tmp_path, undrawn):
+    text = written(evaluation, tmp_path)
+    assert 'class="paper"' not in text
+    assert "DermQuest" not in text
+    assert not (tmp_path / "tables" / "published.csv").exists()
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["published"] is None
+
+
+def test_the_ensembles_are_told_where_they_stand_beside_what_they_are_made_of():
+    def told(*systems: str) -> list[str]:
+        return ensembles(made_evaluation(3, 2, systems=systems))
+
+    assert told("resnet", "mtl") == []
+    assert told("ensemble", "theirs") == []  # another program's, of which nothing is known
+    first, second = told("resnet", "mtl", "ensemble", "ensemble-mean")
+    assert "ensemble takes the higher and ensemble-mean takes the mean" in first
+    assert "7 of 25" in second
+    assert "ensemble-mean" not in told("resnet", "mtl", "ensemble")[0]
+
+
+def test_the_section_of_predilection_says_what_came_of_the_papers_observation(page, evaluation):
+    (pair,) = evaluation.gains
+    first, second = gain_findings(pair)
+    assert "not shown" in first
+    assert "(rank correlation 0.310, 95 % interval −0.120 to 0.640)" in first
+    odd = [item.lesion for item in pair.lesions if item.strong_without_gain]
+    assert "alopecia" in odd
+    assert all(name in second for name in odd)
+    text = page.text()
+    assert first in text
+    assert second in text
+    for item in pair.lesions:
+        assert f"{signed(item.gain)} {interval(item.gain_low, item.gain_high)} {number(item.strength)}" in text
+
+
+def test_a_correlation_is_judged_by_its_interval(evaluation):
+    (pair,) = evaluation.gains
+    for low, high, word in ((0.1, 0.9, "gain more"), (-0.9, -0.1, "gain less"), (None, None, "nothing follows")):
+        judged = pair.model_copy(update={"rank_correlation_low": low, "rank_correlation_high": high})
+        assert word in gain_findings(judged)[0]
+    none = pair.model_copy(update={"rank_correlation": None, "lesions": pair.lesions[1:3]})
+    first, second = gain_findings(none)
+    assert "not defined" in first
+    assert second.startswith("No lesion")
+
+
+def test_the_time_of_the_trainings_is_told_where_it_is_known(evaluation, tmp_path, monkeypatch, undrawn):
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda evaluation, curves: [blank_curves()])
+    timed = {"device_hours": 3.14159, "images_per_second": 27.18}
+    for provenance, told in ((timed, True), ({"device_hours": None}, False), ({}, False)):
+        report = build_report(evaluation, provenance={"command": "predilect", **provenance})
+        text = Page(write_report(report, tmp_path).read_text(encoding="utf-8")).text()
+        assert ("3.14 device-hours for all trainings, at 27.2 images per second" in text) == told
+
+
+def blank_curves() -> Drawing:
+    return Drawing("curves", "Losses.", "Curves of nothing at all, for a test.", Rendering('<svg viewBox="0 0 1 1">\n</svg>', b""))
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_grey_text_can_be_read_in_light_dark_and_print_and_every_colour_of_a_figure_is_known_there():
+    style = files("predilect.report").joinpath("templates/report.css").read_text(encoding="utf-8")
+    assert "td.paper, thead th.paper { color: var(--faint);" in style
+    modes = [dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)]
+    assert len(modes) == 3
+    for colors in modes:
+        assert set(THEME.values()) <= colors.keys()
+        for ground in ("--paper", "--band"):
+            light, dark = sorted((luminance(colors["--faint"]), luminance(colors[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
 def test_an_earlier_report_gives_way_and_foreign_files_stay(evaluation, tmp_path, monkeypatch):

@@ -93,3 +93,41 @@ def test_reduced_decoding_keeps_enough_detail():
     assert min(decode(jpeg(640, 512), 100).size) >= 100
     assert decode(jpeg(640, 512), 100).size != (640, 512)
     assert decode(jpeg(64, 80), 100).size == (64, 80)
+
+
+def test_turning_and_mirroring_reach_every_symmetry_of_the_square_equally():
+    whole = Preprocessing(crop=32, jitter=(32, 32), test_side=32, turn=True)
+    data = jpeg(32, 32)
+    upright = train_crop(data, whole.model_copy(update={"turn": False, "flip": False}), stream(1, "augmentation", 0, 0))
+    wanted = [np.rot90(image, k, axes=(1, 2)) for image in (upright, upright[:, :, ::-1]) for k in range(4)]
+    counts = np.zeros(8)
+    for k in range(800):
+        crop = train_crop(data, whole, stream(2, "augmentation", 0, k))
+        (match,) = [number for number, image in enumerate(wanted) if np.array_equal(image, crop)]
+        counts[match] += 1
+    assert counts.min() > 60
+    assert counts.max() < 140
+
+
+def test_light_changes_all_channels_alike_and_within_its_range():
+    lit = Preprocessing(crop=32, jitter=(32, 32), test_side=32, flip=False, light=0.2)
+    grey = io.BytesIO()
+    Image.new("RGB", (32, 32), (120, 120, 120)).save(grey, "JPEG", quality=95)
+    levels = []
+    for k in range(300):
+        crop = train_crop(grey.getvalue(), lit, stream(4, "augmentation", 0, k))
+        assert np.array_equal(crop[0], crop[1])
+        assert np.array_equal(crop[0], crop[2])
+        levels.append(crop[0, 0, 0] / 120)
+    assert 0.79 < min(levels) < 0.83
+    assert 1.17 < max(levels) < 1.21
+    assert np.mean(levels) == pytest.approx(1, abs=0.03)
+    # On a ramp the contrast shows: spread over brightness.
+    ramp = jpeg(32, 32)
+    plain = train_crop(ramp, lit.model_copy(update={"light": 0.0}), stream(5, "augmentation", 0, 0)).astype(float)
+    spreads = []
+    for k in range(100):
+        crop = train_crop(ramp, lit, stream(5, "augmentation", 0, k)).astype(float)
+        spreads.append(crop[2].std() < 2 and (crop[0].std() / crop[0].mean()) / (plain[0].std() / plain[0].mean()))
+    assert min(spreads) < 0.95
+    assert max(spreads) > 1.05

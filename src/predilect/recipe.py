@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from predilect.errors import RecipeError, nearest
 from predilect.labels.tasks import LESION, SITE
 
-__all__ = ["SYSTEMS", "Preprocessing", "Recipe", "System", "shipped_recipes", "system"]
+__all__ = ["SYSTEMS", "Preprocessing", "Recipe", "System", "shipped_recipes", "system", "with_weights"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -37,6 +37,9 @@ class Preprocessing(_Settings):
         jitter: In training the shorter side is scaled to a length drawn uniformly from this closed range, in pixels, and a
             crop is taken anywhere (the paper's scale jittering, after Simonyan and Zisserman 2014).
         flip: Whether training mirrors half of the photographs left to right.
+        turn: Whether training turns them by a random multiple of 90 degrees; with `flip` that is every symmetry of the square.
+        light: In training brightness and contrast are multiplied by numbers drawn uniformly from 1 - light to 1 + light, the same for
+            red, green and blue, so that hues, which tell lesions apart, stay.
         test_side: In testing the shorter side is scaled to this, in pixels.
         views: In testing, the ``center`` crop, or Krizhevsky's ``ten-crop``: corners and centre of the central
             test_side x test_side square and their mirrors, probabilities averaged.
@@ -47,6 +50,8 @@ class Preprocessing(_Settings):
     crop: Side = 224
     jitter: tuple[Side, Side] = (256, 480)
     flip: bool = True
+    turn: bool = False
+    light: Annotated[float, Field(ge=0, lt=1)] = 0.0
     test_side: Side = 256
     views: Literal["center", "ten-crop"] = "center"
     mean: Channels | None = None
@@ -85,6 +90,7 @@ class Recipe(_Settings):
         head_bias_rate: Learning-rate multiplier of the heads' biases.
         rarity_exponent: In training a present lesion of frequency f counts f^-a in the loss, rescaled so that all present lesions together
             count as before; 0 is the paper's unweighted loss. Validation losses are never weighted.
+        site_weight: What the site's loss counts beside the lesions' in training; 1 is the paper's unweighted sum (Eq. 3).
         schedule: ``constant``, ``cosine`` (to zero at `iterations`) or ``plateau`` of the validation loss.
         warmup: Iterations over which the rate rises linearly from zero.
         plateau_factor: What a plateau multiplies the rate by.
@@ -96,6 +102,8 @@ class Recipe(_Settings):
         keep: Which weights are used: of the ``best`` validation, or the ``last``.
         validation_share: Share of the training photographs held out, by groups, for plateaus, patience and `keep`; 0 learns from
             all of them, where the recipe needs none of these.
+        average_decay: Weights and batch statistics are averaged over the iterations with this exponential decay, and the average is
+            what is validated and used (Polyak and Juditsky 1992); 0: the weights themselves.
         batchnorm: Whether the backbone's batch statistics are trained (``train``) or ``frozen`` as loaded.
         frozen_stages: So many of the backbone's stages, counted from the input with the stem as the first, stay wholly as loaded. The
             early stages cost most of a training step's time and change least.
@@ -118,6 +126,7 @@ class Recipe(_Settings):
     head_weight_rate: Positive = 10.0
     head_bias_rate: Positive = 20.0
     rarity_exponent: Share = 0.0
+    site_weight: Positive = 1.0
     schedule: Literal["constant", "cosine", "plateau"] = "plateau"
     warmup: Annotated[int, Field(ge=0)] = 0
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -128,6 +137,7 @@ class Recipe(_Settings):
     patience: Annotated[int, Field(ge=0)] = 0
     keep: Literal["best", "last"] = "best"
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     batchnorm: Literal["train", "frozen"] = "train"
     frozen_stages: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -196,6 +206,16 @@ class Recipe(_Settings):
         values = self.model_dump(mode="json")
         return {**values, "weights": Path(self.weights).name}
 
+    def starting_from(self, weights: str) -> Self:
+        """The same recipe with other starting weights.
+
+        Raises:
+            RecipeError: If it cannot start from these.
+        """
+        return self.from_mapping(
+            {**self.model_dump(mode="json"), "weights": weights}, f"recipe {self.name} with weights = {weights!r}"
+        )
+
     @property
     def weights_file(self) -> Path | None:
         """The local file of starting weights, if they come from one."""
@@ -222,8 +242,10 @@ SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "resnet-site": (SITE,),
     "mtl": (LESION, SITE),
     "alexnet": (LESION,),
+    "mtl-scratch": (LESION, SITE),
 }
-"""The paper's systems and their tasks. `alexnet` brings its own backbone, the others take the recipe's."""
+"""The paper's systems and their tasks. `alexnet` brings its own backbone, `mtl-scratch` (footnote 1) random starting weights; for the
+rest they take the recipe's."""
 
 
 def system(name: str, recipe: Recipe) -> System:
@@ -231,16 +253,44 @@ def system(name: str, recipe: Recipe) -> System:
 
     Args:
         name: A key of `SYSTEMS`.
-        recipe: The recipe; for ``alexnet`` its backbone is replaced.
+        recipe: The recipe; for ``alexnet`` its backbone is replaced, for ``mtl-scratch`` its starting weights.
 
     Raises:
-        RecipeError: If there is no such system.
+        RecipeError: If there is no such system, or the recipe cannot start from random weights.
     """
     if name not in SYSTEMS:
         raise RecipeError(f"there is no system {name!r}: {nearest(name, SYSTEMS)}")
     if name == "alexnet":
         recipe = recipe.model_copy(update={"backbone": "alexnet"})
+    if name == "mtl-scratch":
+        recipe = recipe.starting_from("none")
     return System(name, SYSTEMS[name], recipe)
+
+
+def with_weights(systems: Sequence[System], weights: Mapping[str, Path], *, from_scratch: bool) -> list[System]:
+    """The systems with the starting weights that a user gives.
+
+    Args:
+        systems: With those of their recipes; `mtl-scratch` keeps its random ones.
+        weights: Local files by the name of the backbone they are for, such as ``resnet50``.
+        from_scratch: Whether all start from random weights instead.
+
+    Raises:
+        RecipeError: If a file is for a backbone that no system has, both are asked for, or a recipe cannot start from random weights.
+    """
+    if from_scratch and weights:
+        raise RecipeError(f"--from-scratch and --weights {' '.join(weights)}: only one of them says where training starts")
+    backbones = sorted({item.recipe.backbone for item in systems})
+    for name, file in weights.items():
+        if name not in backbones:
+            raise RecipeError(f"--weights {name}={file}: no system here has this backbone; {nearest(name, backbones)}")
+    start = dict.fromkeys(backbones, "none") if from_scratch else {name: str(file) for name, file in weights.items()}
+    return [
+        replace(item, recipe=item.recipe.starting_from(start[item.recipe.backbone]))
+        if item.recipe.backbone in start and item.name != "mtl-scratch"
+        else item
+        for item in systems
+    ]
 
 
 def shipped_recipes() -> list[str]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from predilect.cli.audit import audit_command
 from predilect.cli.data import import_command, refine_command, split_command
 from predilect.cli.demo import demo_command
+from predilect.cli.reproduce import reproduce_command
 from predilect.cli.scores import evaluate_command, predict_command, report_command
 from predilect.cli.show import resuming_command, typed
 from predilect.cli.train import crossval_command, train_command
@@ -46,6 +47,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "split": split_command,
     "train": train_command,
     "crossval": crossval_command,
+    "reproduce": reproduce_command,
     "evaluate": evaluate_command,
     "report": report_command,
     "predict": predict_command,

@@ -14,15 +14,28 @@ from predilect.atlas.splits import Splits
 from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, splits_of
 from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
 from predilect.errors import RecipeError, RunError, SplitError
-from predilect.recipe import Recipe, System, system
+from predilect.recipe import Recipe, System, system, with_weights
+from predilect.run import ENSEMBLES, ReportPlan
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["compare", "crossval_command", "train_command"]
+__all__ = [
+    "Flag",
+    "Settings",
+    "Weights",
+    "compare",
+    "crossval_command",
+    "local_weights",
+    "named",
+    "run_folds",
+    "train_command",
+    "whole_numbers",
+]
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+Weights = Annotated[tuple[str, ...], Parameter(name="--weights", negative="", show_default=False)]
 
 
 def train_command(
@@ -34,6 +47,8 @@ def train_command(
     system_name: Annotated[str, Parameter(name="--system")] = "mtl",
     fold: Annotated[int | None, Parameter(validator=Number(gte=-1))] = None,
     seed: Seed = 1,
+    weights: Weights = (),
+    from_scratch: Flag = False,
     set_: Settings = (),
     resume: Flag = False,
 ) -> None:
@@ -51,6 +66,8 @@ def train_command(
         system_name: mtl, resnet (lesions only), resnet-site (site only) or alexnet.
         fold: The fold to hold out.
         seed: Decides weights, order and augmentation.
+        weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors.
+        from_scratch: Start from random weights.
         set_: A setting that replaces the recipe's, as key=value; may be given several times.
         resume: Go on with a run that was stopped.
     """
@@ -58,7 +75,7 @@ def train_command(
     from predilect.training.crossval import start_run, train_whole
     from predilect.training.devices import make_fabric
 
-    chosen = system(system_name, Recipe.open(recipe, set_))
+    (chosen,) = with_weights([system(system_name, Recipe.open(recipe, set_))], local_weights(weights), from_scratch=from_scratch)
     opened = Atlas.open(atlas)
     splits = splits_of(opened)
     fabric = make_fabric(chosen.recipe.precision)
@@ -89,6 +106,8 @@ def crossval_command(
     out: Path,
     folds: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     seeds: str = "1",
+    weights: Weights = (),
+    from_scratch: Flag = False,
     set_: Settings = (),
     resume: Flag = False,
     refit: str | None = None,
@@ -102,36 +121,75 @@ def crossval_command(
 
     Args:
         atlas: The atlas folder; it is split first if it is not yet.
-        systems: Names joined by commas, the baseline first: resnet, resnet-site, mtl, alexnet. All take the same recipe; alexnet replaces
-            its backbone.
+        systems: Names joined by commas, the baseline first: resnet, resnet-site, mtl, alexnet, mtl-scratch. All take the same recipe;
+            alexnet replaces its backbone, mtl-scratch its starting weights. ensemble and ensemble-mean put resnet and mtl together.
         recipe: A shipped recipe's name or a .toml file.
         out: The run folder to make.
         folds: Split the atlas into so many, 5 if not given; an atlas that is already split keeps its folds.
         seeds: Training seeds joined by commas.
+        weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors; once for each backbone.
+        from_scratch: Start from random weights.
         set_: A setting that replaces the recipe's, as key=value; may be given several times.
         resume: Go on with a run that was stopped.
         refit: A system to train once more on all groups, with the first seed, into the bundle OUT/bundle.
     """
-    names = [name.strip() for name in systems.split(",")]
+    names = named(systems)
     chosen_recipe = Recipe.open(recipe, set_)
-    chosen = [system(name, chosen_recipe) for name in names]
-    if len(set(names)) < len(names):
-        raise RecipeError(f"--systems {systems}: each system is named once")
-    if refit is not None and refit not in names:
-        raise RecipeError(f"--refit {refit}: allowed are the systems of this run, {systems}")
-    chosen_seeds = _whole_numbers(seeds)
-    opened = Atlas.open(atlas)
-    k = Splits.read(opened.path / SPLITS_FILE).k if (opened.path / SPLITS_FILE).exists() else folds
-    if folds not in (None, k):
-        raise SplitError(f"--folds {folds}: {opened.path} is split into {k}; leave --folds out, or run predilect split again")
+    chosen = [system(name, chosen_recipe) for name in names if name not in ENSEMBLES]
+    chosen = with_weights(chosen, local_weights(weights), from_scratch=from_scratch)
+    trained = [item.name for item in chosen]
+    for name in names:
+        if name in ENSEMBLES and not set(ENSEMBLES[name].members) <= set(trained):
+            raise RecipeError(
+                f"--systems {systems}: {name} is put together from {' and '.join(ENSEMBLES[name].members)}; name them, too"
+            )
+    if refit is not None and refit not in trained:
+        raise RecipeError(f"--refit {refit}: allowed are the systems that this run trains, {', '.join(trained)}")
+    chosen_seeds = whole_numbers(seeds)
+    plan = ReportPlan(ensembles=tuple(name for name in names if name in ENSEMBLES))
+    run_folds(Atlas.open(atlas), chosen, out, seeds=chosen_seeds, n_folds=folds, plan=plan, resume=resume, refit_name=refit)
+
+
+def run_folds(
+    atlas: Atlas,
+    systems: Sequence[System],
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    n_folds: int | None,
+    default_folds: int = 5,
+    plan: ReportPlan,
+    resume: bool,
+    refit_name: str | None = None,
+) -> None:
+    """Cross-validate over all folds of an atlas, which is split first if it is not yet.
+
+    Args:
+        atlas: The photographs.
+        systems: What to compare.
+        out: The run folder.
+        seeds: Training seeds.
+        n_folds: How many folds were asked for, or None.
+        default_folds: Into how many an atlas is split where none were.
+        plan: What the report shows beside the systems.
+        resume: Whether an existing run is gone on with.
+        refit_name: A system to train on all groups, or None.
+
+    Raises:
+        SplitError: If the atlas is split into another number of folds.
+        PredilectError: If anything else the user gave cannot be used.
+    """
+    k = Splits.read(atlas.path / SPLITS_FILE).k if (atlas.path / SPLITS_FILE).exists() else n_folds
+    if n_folds not in (None, k):
+        raise SplitError(f"--folds {n_folds}: {atlas.path} is split into {k}; leave --folds out, or run predilect split again")
     from predilect.training.devices import make_fabric  # loads torch, which takes seconds
 
-    fabric = make_fabric(chosen_recipe.precision)
-    if fabric.is_global_zero and not (opened.path / SPLITS_FILE).exists():
-        split_atlas(opened, folds=5 if folds is None else folds)
+    fabric = make_fabric(systems[0].recipe.precision)
+    if fabric.is_global_zero and not (atlas.path / SPLITS_FILE).exists():
+        split_atlas(atlas, folds=default_folds if n_folds is None else n_folds)
     fabric.barrier()
-    splits = splits_of(opened)
-    compare(opened, chosen, out, seeds=chosen_seeds, folds=range(splits.k), fabric=fabric, resume=resume, refit_name=refit)
+    folds = range(splits_of(atlas).k)
+    compare(atlas, systems, out, seeds=seeds, folds=folds, fabric=fabric, plan=plan, resume=resume, refit_name=refit_name)
 
 
 def compare(
@@ -142,6 +200,7 @@ def compare(
     seeds: Sequence[int],
     folds: Sequence[int],
     fabric: Fabric,
+    plan: ReportPlan | None = None,
     resume: bool = False,
     refit_name: str | None = None,
 ) -> None:
@@ -154,6 +213,7 @@ def compare(
         seeds: Training seeds.
         folds: The folds to hold out in turn.
         fabric: The device; of several processes the first alone writes and prints.
+        plan: What the report shows beside the systems; None: nothing.
         resume: Whether an existing run is gone on with.
         refit_name: A system to train on all groups, or None.
 
@@ -166,7 +226,9 @@ def compare(
     splits = splits_of(atlas)
     print_fresh_start(out, resume=resume)
     note_stale_audit(atlas, out)
-    run = start_run(out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume)
+    run = start_run(
+        out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume, plan=plan
+    )
     print_resumed(run)
     bundle = out / "bundle"
     refitted = refit_name is not None and _holds(bundle, refit_name)
@@ -206,7 +268,39 @@ def _holds(bundle: Path, system_name: str) -> bool:
     return True
 
 
-def _whole_numbers(text: str) -> list[int]:
+def named(systems: str) -> list[str]:
+    """The names that commas join.
+
+    Raises:
+        RecipeError: If one stands twice.
+    """
+    names = [name.strip() for name in systems.split(",")]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"--systems {systems}: each system is named once")
+    return names
+
+
+def local_weights(items: Sequence[str]) -> dict[str, Path]:
+    """Files of starting weights by backbone, from BACKBONE=FILE.
+
+    Raises:
+        RecipeError: If an item is written otherwise, or a backbone stands twice.
+    """
+    found: dict[str, Path] = {}
+    for item in items:
+        name, equals, file = item.partition("=")
+        if not (equals and name and file) or name in found:
+            raise RecipeError(f"--weights {item}: write BACKBONE=FILE once for each backbone, such as resnet50=weights.safetensors")
+        found[name] = Path(file)
+    return found
+
+
+def whole_numbers(text: str) -> list[int]:
+    """The seeds that commas join.
+
+    Raises:
+        RecipeError: If they are not different whole numbers from 0.
+    """
     parts = [part.strip() for part in text.split(",")]
     numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 19]
     if len(set(numbers)) < len(parts):

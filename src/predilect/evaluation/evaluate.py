@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predilect.errors import TableError
+from predilect.evaluation.gains import predilection_gains
 from predilect.evaluation.intervals import Counts, resample_groups
 from predilect.evaluation.measures import HEADLINES, LesionMeasures, Measures, Numbers, SiteMeasures, counted_classes
 from predilect.evaluation.predilection import predilection_map
@@ -87,6 +88,7 @@ def evaluate(
             for row in compare((a, b), (scored[a, task], scored[b, task]), supports[task], n_resamples, n_resamples_p)
         ],
         predilection=predilection_map(truth) if {LESION, SITE} <= set(truth.labels.names) else None,
+        gains=predilection_gains(truth, [(a, b) for a, b, task in contests if task == LESION], scored, n_resamples, seed),
         folds=None if folds is None else _fold_balance(truth, folds, groups),
         n_resamples=n_resamples,
         n_resamples_p=n_resamples_p,

@@ -144,7 +144,7 @@ def percentile_interval(values: Floats, centre: float | None = None) -> tuple[fl
     back, or it may lie wholly above the estimate.
 
     Args:
-        values: (B,) in [-1, 1]; NaN where the number was not defined in a resample.
+        values: (B,); NaN where the number was not defined in a resample.
         centre: The estimate on the table itself, if the interval is to be moved there; its ends then stay within [0, 1].
 
     Returns:

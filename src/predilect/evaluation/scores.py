@@ -1,4 +1,4 @@
-"""The results of an evaluation as types: what `report.json` holds under `systems`, `comparisons`, `predilection` and `folds`.
+"""The results of an evaluation as types: what `report.json` holds under `systems`, `comparisons`, `predilection`, `gains` and `folds`.
 
 A number that is not defined is None (null in JSON), never NaN. Intervals are 95 % percentile intervals of a bootstrap over
 groups, for `map_class` and `map_class_fold_mean` moved so that the mean of the resamples lies at the estimate (see
@@ -18,7 +18,9 @@ __all__ = [
     "Evaluation",
     "FoldBalance",
     "LesionClassScores",
+    "LesionGain",
     "LesionScores",
+    "PredilectionGain",
     "PredilectionMap",
     "SeedScores",
     "SiteClassScores",
@@ -174,6 +176,62 @@ class PredilectionMap(_Result):
     n_site: tuple[int, ...]
 
 
+class LesionGain(_Result):
+    """What learning the body site too did for one lesion, beside how strongly the lesion prefers certain sites.
+
+    Attributes:
+        lesion: Its name.
+        gain: AP of `PredilectionGain.system_a` minus that of `system_b`, averaged over seeds.
+        gain_low: Lower end of the 95 % interval; None if undefined in every resample, as for the other ends.
+        gain_high: Upper end of it.
+        strength: Divergence of the lesion's sites from the base distribution, in bits, in excess of what chance alone brings to
+            a lesion as rare (see `predilection.PredilectionStrength`); about 0 without predilection, and then often below.
+        strength_low: Lower end of the 95 % interval, on the same resamples as the gain's.
+        strength_high: Upper end of it.
+        raw_divergence: The divergence before the correction, in bits, at least 0.
+        n_positive_groups: Groups with a photograph that shows the lesion on a known site, at least 10.
+        strong_without_gain: The lesion is like the paper's alopecia: `strength_low` is above 0, `strength` is at or above the
+            median of the pair's lesions, and `gain` is not above 0. It is the estimate that is judged, as the paper does; the
+            interval says how sure it is.
+    """
+
+    lesion: str
+    gain: float
+    gain_low: float | None
+    gain_high: float | None
+    strength: float
+    strength_low: float | None
+    strength_high: float | None
+    raw_divergence: float
+    n_positive_groups: int
+    strong_without_gain: bool
+
+
+class PredilectionGain(_Result):
+    """Whether lesions with sites of predilection gain more when the body site is learned too, as the paper reads its Table 1.
+
+    Attributes:
+        system_a: The one that predicts lesions and sites, such as ``mtl``.
+        system_b: Its baseline, which predicts lesions only, such as ``resnet``.
+        lesions: In class order, those whose labels persons made and that at least 10 groups show on a known site.
+        rank_correlation: Spearman's, between `gain` and `strength` over `lesions`; None below 4 lesions, and where all gains or
+            all strengths are equal.
+        rank_correlation_low: Lower end of the 95 % interval: the correlation within each resample of groups.
+        rank_correlation_high: Upper end of it.
+        n_resamples_defined: In how many of the interval's resamples the correlation was defined.
+        n_permutations: Of sites over groups, behind each strength.
+    """
+
+    system_a: str
+    system_b: str
+    lesions: tuple[LesionGain, ...]
+    rank_correlation: float | None
+    rank_correlation_low: float | None
+    rank_correlation_high: float | None
+    n_resamples_defined: int
+    n_permutations: int
+
+
 class ClassBalance(_Result):
     """How often one class is present in each fold, in the order of `FoldBalance.folds`."""
 
@@ -206,12 +264,17 @@ class TruthSummary(_Result):
 
 
 class Evaluation(_Result):
-    """Everything that is computed from a truth table and the predictions of one or more systems."""
+    """Everything that is computed from a truth table and the predictions of one or more systems.
+
+    `gains` has one entry for each compared pair whose first system predicts lesions and sites and whose second predicts lesions
+    only, if any lesion is eligible.
+    """
 
     truth: TruthSummary
     systems: dict[str, SystemScores]
     comparisons: Sequence[Comparison]
     predilection: PredilectionMap | None
+    gains: tuple[PredilectionGain, ...] = ()
     folds: FoldBalance | None
     n_resamples: int
     n_resamples_p: int

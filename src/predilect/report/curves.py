@@ -28,6 +28,7 @@ _POINTS = 120  # per curve, as many as a printed column resolves
 _RUN = ("system", "seed", "fold")
 _LOSSES = {"loss_train": ("training", SERIES[0]), "loss_validation": ("validation", SERIES[1])}
 _ACROSS = 3  # panels beside each other
+_RATES_SHOWN = 1e3  # the last steps of a cosine fall far below any rate that moves a weight
 
 
 def check_curves(curves: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +103,7 @@ def curves_figure(curves: pl.DataFrame) -> Figure:
         raise ValueError("there are no curves to draw")
     thin = thinned(curves)
     means = mean_curves(thin)
-    across = min(len(systems), _ACROSS)
+    across = 2 if len(systems) == 4 else min(len(systems), _ACROSS)
     down = -(-len(systems) // across)
     figure = new_figure(SINGLE_COLUMN if across == 1 else DOUBLE_COLUMN, 7 + 62 * down)
     grid = figure.subplots(2 * down, across, squeeze=False, height_ratios=[3.2, 1] * down)
@@ -120,7 +121,8 @@ def curves_figure(curves: pl.DataFrame) -> Figure:
     figure.align_ylabels()
     for axes in grid[-2:].T.reshape(-1)[2 * (len(systems) - across * (down - 1)) :]:
         axes.set_visible(False)
-    thick = [Line2D([], [], color=color, linewidth=1.5, label=label) for label, color in _LOSSES.values()]
+    measured = [look for name, look in _LOSSES.items() if curves[name].count()]
+    thick = [Line2D([], [], color=color, linewidth=1.5, label=label) for label, color in measured]
     one = Line2D([], [], color=INK, linewidth=0.5, alpha=0.5, label="one fold and seed")
     figure.legend(handles=[*thick, one], loc="outside upper right", ncols=3)
     return figure
@@ -154,7 +156,7 @@ def _rates(axes: Axes, thin: pl.DataFrame) -> None:
     if positive.height:
         rates = positive["learning_rate"].to_numpy()
         axes.set_yscale("log")
-        axes.set_ylim(rates.min() / 3, rates.max() * 3)
+        axes.set_ylim(max(rates.min(), rates.max() / _RATES_SHOWN) / 3, rates.max() * 3)
         axes.yaxis.set_major_locator(LogLocator(numticks=4))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

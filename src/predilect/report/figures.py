@@ -11,16 +11,17 @@ from matplotlib.figure import Figure
 from predilect.evaluation.scores import Evaluation, PredilectionMap
 from predilect.report.curves import curves_figure
 from predilect.report.dots import SIGNIFICANT, counts_figure, difference_figure, lesion_figure, site_figure
+from predilect.report.gains_figure import gains_figure
 from predilect.report.heatmaps import LIFT_LIMIT, balance_figure, predilection_figure
 from predilect.report.style import Rendering, render, styled
 from predilect.report.tables import ap_differences, lesion_systems, site_systems
-from predilect.report.wording import number
+from predilect.report.wording import gain_findings, number
 
 __all__ = ["FIGURE_NAMES", "Drawing", "draw_all"]
 
 _FEW = 10  # photographs below which a lift is not worth naming
 
-FIGURE_NAMES = ("lesions", "differences", "sites", "predilection", "curves", "folds", "counts")
+FIGURE_NAMES = ("lesions", "differences", "sites", "predilection", "gains", "curves", "folds", "counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,9 @@ def _plans(evaluation: Evaluation, curves: pl.DataFrame | None) -> Iterator[_Pla
         yield (
             "sites",
             (
-                "Body site: the share of photographs whose true site is ranked first (top-1) or among the first three (top-3), and the "
-                "mean of the sites' top-1 (balanced); below, top-1 of each site. Whiskers are 95 % intervals, n counts photographs."
+                "Body site: the share of photographs whose true site is ranked first (top-1) or among the first three (top-3), as in "
+                "the paper's Figure 4, and the mean of the sites' top-1 (balanced); below, top-1 of each site. Whiskers are 95 % "
+                "intervals, n counts photographs."
             ),
             _site_label(evaluation),
             lambda: site_figure(evaluation),
@@ -97,11 +99,23 @@ def _plans(evaluation: Evaluation, curves: pl.DataFrame | None) -> Iterator[_Pla
             _predilection_label(found),
             lambda: predilection_figure(found),
         )
+    if evaluation.gains:
+        yield (
+            "gains",
+            (
+                "What learning the body site too does for each lesion: the gain in average precision against the strength of the "
+                "lesion’s predilection, that is by how many bits its sites diverge from those of all photographs beyond what chance "
+                "brings to a lesion as rare. Lines are 95 % intervals of both, from the same resamples of groups, as is that of the "
+                "rank correlation. A diamond marks a strong predilection without gain, as the paper found for alopecia."
+            ),
+            _gains_label(evaluation),
+            lambda: gains_figure(evaluation.gains),
+        )
     if curves is not None and curves.height:
         yield (
             "curves",
             (
-                "Training and validation loss and the learning rate, thinned to a printed column. A thin line is one fold and seed; the "
+                f"{_losses(curves)} and the learning rate, thinned to a printed column. A thin line is one fold and seed; the "
                 "thick one is their mean, drawn as far as all of them go. Losses of systems with different tasks do not compare."
             ),
             f"Loss curves of {', '.join(curves['system'].unique(maintain_order=True).to_list())}; the numbers are in tables/curves.csv.",
@@ -124,6 +138,12 @@ def _plans(evaluation: Evaluation, curves: pl.DataFrame | None) -> Iterator[_Pla
         )
 
 
+def _losses(curves: pl.DataFrame) -> str:
+    return (
+        "Training and validation loss" if curves["loss_validation"].count() else "Training loss (nothing was held out to validate)"
+    )
+
+
 def _lesion_label(evaluation: Evaluation) -> str:
     means = ", ".join(f"{name} {number(scores.map_class)}" for name, scores in lesion_systems(evaluation).items())
     return f"Average precision by lesion and system. mAP-class: {means}. The numbers are in the table of lesions."
@@ -143,6 +163,11 @@ def _site_label(evaluation: Evaluation) -> str:
         f"{name} {number(scores.top1)} and {number(scores.top3)}" for name, scores in site_systems(evaluation).items()
     )
     return f"Top-1 and top-3 share of the body site: {shares}. The numbers are in the table of sites."
+
+
+def _gains_label(evaluation: Evaluation) -> str:
+    found = " ".join(sentence for pair in evaluation.gains for sentence in gain_findings(pair))
+    return f"Gain against strength of predilection. {found} The numbers are in the table of gains."
 
 
 def _predilection_label(found: PredilectionMap) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import polars as pl
 
 from predilect.evaluation.scores import Evaluation, PredilectionMap
+from predilect.report.published import Published, published_frame
 from predilect.report.tables import headline_table, lesion_systems, site_systems
 
 __all__ = ["TABLE_NAMES", "csv_tables"]
 
-TABLE_NAMES = ("headline", "lesions", "sites", "comparisons", "predilection", "folds", "curves")
+TABLE_NAMES = ("headline", "lesions", "sites", "comparisons", "predilection", "gains", "folds", "curves", "published")
 
 
-def csv_tables(evaluation: Evaluation, curves: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
+def csv_tables(evaluation: Evaluation, curves: pl.DataFrame | None, published: Published | None = None) -> dict[str, pl.DataFrame]:
     """Everything a report shows as plain frames, one row per number, for a spreadsheet or another program.
 
     Args:
         evaluation: What was scored.
         curves: Training curves, handed through.
+        published: The paper's own numbers, or None.
 
     Returns:
         Frames by file stem; those that would be empty are absent.
@@ -42,8 +44,17 @@ def csv_tables(evaluation: Evaluation, curves: pl.DataFrame | None) -> dict[str,
         ),
         "comparisons": pl.DataFrame([item.model_dump() for item in evaluation.comparisons], infer_schema_length=None),
         "predilection": _predilection_frame(evaluation.predilection),
+        "gains": pl.DataFrame(
+            [
+                {"system_a": pair.system_a, "system_b": pair.system_b, **item.model_dump()}
+                for pair in evaluation.gains
+                for item in pair.lesions
+            ],
+            infer_schema_length=None,
+        ),
         "folds": _fold_frame(evaluation),
         "curves": pl.DataFrame() if curves is None else curves,
+        "published": pl.DataFrame() if published is None else published_frame(published),
     }
     return {name: frame for name, frame in frames.items() if frame.height}
 

@@ -14,13 +14,22 @@ from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from predilect.atlas.audit import Audit
-from predilect.evaluation.scores import Comparison, Evaluation, FoldBalance, PredilectionMap, SystemScores, TruthSummary
+from predilect.evaluation.scores import (
+    Comparison,
+    Evaluation,
+    FoldBalance,
+    PredilectionGain,
+    PredilectionMap,
+    SystemScores,
+    TruthSummary,
+)
 from predilect.files import replacing, write_json, write_text
 from predilect.report import wording
 from predilect.report.audit_page import AUDIT_PAGE, write_audit_page
 from predilect.report.curves import check_curves
 from predilect.report.figures import FIGURE_NAMES, Drawing, draw_all
 from predilect.report.frames import TABLE_NAMES, csv_tables
+from predilect.report.published import Published, published_rows
 from predilect.report.style import inline_svg, missing_glyphs
 from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table
 
@@ -41,7 +50,9 @@ class ReportDocument(BaseModel):
         systems: Scores by system.
         comparisons: Paired differences between systems.
         predilection: Which lesions are found where; null without both tasks.
+        gains: For each pair that asks it, gain by lesion against strength of predilection.
         folds: How classes fall into folds; null without folds.
+        published: What the paper printed, measured on another data set; null unless asked for.
         n_resamples: Resamples behind each interval.
         n_resamples_p: Resamples behind each p.
         resampling_seed: Seed of both.
@@ -57,7 +68,9 @@ class ReportDocument(BaseModel):
     systems: dict[str, SystemScores]
     comparisons: tuple[Comparison, ...]
     predilection: PredilectionMap | None
+    gains: tuple[PredilectionGain, ...]
     folds: FoldBalance | None
+    published: Published | None
     n_resamples: int = Field(ge=0)
     n_resamples_p: int = Field(ge=0)
     resampling_seed: int
@@ -88,6 +101,7 @@ def build_report(
     notes: Sequence[str] = (),
     title: str = "Predilect report",
     audit: Audit | None = None,
+    published: Published | None = None,
 ) -> Report:
     """Put an evaluation and what is known of its making together.
 
@@ -99,6 +113,7 @@ def build_report(
             numbers are added.
         title: Of the page.
         audit: Of the atlas that was learnt from; None where there is none.
+        published: The paper's own numbers, to stand beside those of the same system and lesion; None leaves them out.
 
     Raises:
         ValueError: If there is no system, the provenance is not JSON or holds a number that is not finite, or the curves do
@@ -114,7 +129,9 @@ def build_report(
         systems=evaluation.systems,
         comparisons=tuple(evaluation.comparisons),
         predilection=evaluation.predilection,
+        gains=evaluation.gains,
         folds=evaluation.folds,
+        published=published,
         n_resamples=evaluation.n_resamples,
         n_resamples_p=evaluation.n_resamples_p,
         resampling_seed=evaluation.resampling_seed,
@@ -139,7 +156,7 @@ def write_report(report: Report, out: Path) -> Path:
         PredilectError: If the folder cannot be written to.
     """
     drawings = draw_all(report.evaluation, report.curves)
-    tables = csv_tables(report.evaluation, report.curves)
+    tables = csv_tables(report.evaluation, report.curves, report.document.published)
     figures = {name: out / "figures" / name for name in FIGURE_NAMES}
     for drawing in drawings:
         write_text(figures[drawing.name].with_suffix(".svg"), drawing.rendering.svg)
@@ -187,11 +204,13 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         "number": wording.number,
         "signed": wording.signed,
         "interval": lambda item: wording.interval(item.low, item.high),
+        "bounds": wording.interval,
         "p_value": wording.p_value,
+        "gain_findings": wording.gain_findings,
         "count": lambda n: f"{n:,}",
         "breakable": lambda name: Markup("/<wbr>").join(name.split("/")),  # a line may end after a slash
     }
-    evaluation, provenance = report.evaluation, dict(report.document.provenance)
+    evaluation, published, provenance = report.evaluation, report.document.published, dict(report.document.provenance)
     command = provenance.pop("command", None)
     return environment.get_template("report.html").render(
         document=report.document,
@@ -202,7 +221,10 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         headline=headline_table(evaluation),
         by_seed=headline_table(evaluation, by_seed=True),
         verdicts=wording.verdicts(evaluation),
-        lesion_tables=lesion_tables(evaluation),
+        lesion_tables=lesion_tables(evaluation, published),
+        ensembles=wording.ensembles(evaluation),
+        other_data=None if published is None else wording.other_data(published.dataset, published.n_images, published.n_lesions),
+        published_rows=[] if published is None else published_rows(evaluation, published),
         machine=machine_table(evaluation),
         sites=site_table(evaluation),
         figures={each.name: (each, inline_svg(each.rendering.svg, each.name, each.label)) for each in drawings},

@@ -46,9 +46,9 @@ FAINT = "#667085"
 RULE = "#d4d9e2"
 BAND = "#f4f6f9"
 PAPER = "#ffffff"
-# Okabe and Ito's colours, told apart by the colour-blind; markers tell them apart in black and white.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-MARKERS = ("o", "s", "D", "^", "v", "P")
+# Okabe and Ito's colours and two of Tol's, told apart by the colour-blind; markers tell them apart in black and white.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#332288", "#999933")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 
 # Colour in a figure -> variable of the page's style sheet, so that figures follow its light and dark.
 THEME: Mapping[str, str] = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.table import Table
 
 from predilect.evaluation.scores import Comparison, Evaluation, LesionScores, SiteScores, SystemScores
 from predilect.labels.tasks import LESION, SITE
+from predilect.report.published import Published
 from predilect.report.wording import HEADLINE_METRICS, Estimate, interval, number
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _METRICS: dict[str, str] = {**HEADLINE_METRICS[LESION], **HEADLINE_METRICS[SITE]}
+_LESION_MEANS = ("map_class", "map_image")  # the foot of a table of lesions
 _Pairs = tuple[tuple[str, str], ...]
 
 _PAIRS_BESIDE_SCORES = 2  # more pairs of systems than this get tables of their own
@@ -61,6 +63,7 @@ class ClassRow:
         extra: A second score per system (top-3 of a site), or nothing.
         best: Systems whose score, as printed, is the highest of the row; empty where only one system has a score.
         differences: One per pair of the table; None where that pair was not compared.
+        published: What the paper printed, one per system of the table; empty where the table has none of its columns.
     """
 
     name: str
@@ -71,6 +74,7 @@ class ClassRow:
     extra: tuple[float | None, ...]
     best: frozenset[str]
     differences: tuple[Comparison | None, ...]
+    published: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +90,21 @@ class MeanRow:
     extra: tuple[Estimate, ...]
     best: frozenset[str]
     differences: tuple[Comparison | None, ...]
+    published: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """Classes as rows; systems, then pairs of systems, as columns; means at the foot."""
+    """Classes as rows; systems, then pairs of systems, as columns; means at the foot.
+
+    `published` are the systems beside which the paper's numbers stand in a column of their own.
+    """
 
     systems: tuple[str, ...]
     pairs: _Pairs
     rows: tuple[ClassRow, ...]
     means: tuple[MeanRow, ...] = ()
+    published: frozenset[str] = frozenset()
 
 
 def lesion_systems(evaluation: Evaluation) -> dict[str, LesionScores]:
@@ -162,8 +171,12 @@ def terminal_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def lesion_tables(evaluation: Evaluation) -> list[ClassTable]:
+def lesion_tables(evaluation: Evaluation, published: Published | None = None) -> list[ClassTable]:
     """The paper's Table 1: AP of each lesion by system, with paired differences.
+
+    Args:
+        evaluation: What was scored.
+        published: The paper's own numbers. They have columns if it has at least one of the systems and one of the lesions.
 
     Returns:
         One table where at most two pairs of systems were compared; otherwise the scores first, then a table of differences per
@@ -176,9 +189,10 @@ def lesion_tables(evaluation: Evaluation) -> list[ClassTable]:
     alone = len(pairs) > _PAIRS_BESIDE_SCORES
     columns: list[tuple[tuple[str, ...], _Pairs]] = [(systems, () if alone else pairs)]
     columns += [((), (pair,)) for pair in pairs if alone]
-    return [
+    tables = [
         ClassTable(*each, _lesion_rows(evaluation, *each, machine_made=False), _lesion_means(evaluation, *each)) for each in columns
     ]
+    return [tables[0] if published is None else _beside(tables[0], published), *tables[1:]]
 
 
 def machine_table(evaluation: Evaluation) -> ClassTable:
@@ -243,13 +257,28 @@ def _lesion_rows(evaluation: Evaluation, systems: tuple[str, ...], pairs: _Pairs
     return tuple(rows)
 
 
+def _beside(table: ClassTable, published: Published) -> ClassTable:
+    """The table with the paper's columns, or as it is where they would be empty."""
+    rows = tuple(
+        replace(row, published=tuple(published.lesion(system, row.name) for system in table.systems)) for row in table.rows
+    )
+    if all(value is None for row in rows for value in row.published):
+        return table
+    means = tuple(
+        replace(row, published=tuple(published.mean(system, metric) for system in table.systems))
+        for row, metric in zip(table.means, _LESION_MEANS, strict=True)
+    )
+    found = frozenset(system for system in table.systems if system in published.systems)
+    return replace(table, rows=rows, means=means, published=found)
+
+
 def _lesion_means(evaluation: Evaluation, systems: tuple[str, ...], pairs: _Pairs) -> tuple[MeanRow, ...]:
     scored = lesion_systems(evaluation)
     first = next(iter(scored.values()))
     compared = {(item.system_a, item.system_b, item.metric): item for item in evaluation.comparisons if item.task == LESION}
-    counted = {"map_class": f"{first.n_classes_defined:,} lesions", "map_image": f"{first.n_images_defined:,} photographs"}
+    counted = (f"{first.n_classes_defined:,} lesions", f"{first.n_images_defined:,} photographs")
     rows = []
-    for metric, over in counted.items():
+    for metric, over in zip(_LESION_MEANS, counted, strict=True):
         scores = tuple(_headline(evaluation.systems[system], metric) for system in systems)
         differences = tuple(compared.get((*pair, metric)) for pair in pairs)
         rows.append(MeanRow(f"{_METRICS[metric]} ({over})", scores, (), _best(systems, scores), differences))

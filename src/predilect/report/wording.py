@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from predilect.evaluation.scores import Comparison, Evaluation
+from predilect.evaluation.scores import Comparison, Evaluation, PredilectionGain
 from predilect.labels.tasks import LESION, SITE
 
 __all__ = [
@@ -14,9 +14,12 @@ __all__ = [
     "Estimate",
     "Verdict",
     "cautions",
+    "ensembles",
+    "gain_findings",
     "interval",
     "many",
     "number",
+    "other_data",
     "p_value",
     "reading_guide",
     "signed",
@@ -189,6 +192,51 @@ def reading_guide(evaluation: Evaluation) -> list[str]:
     if names["few"]:
         guide.append(f"AP without interval and p, for fewer than 10 positive groups: {_listed(names['few'])}.")
     return guide
+
+
+def ensembles(evaluation: Evaluation) -> list[str]:
+    """What the columns `ensemble` and `ensemble-mean` are, where they stand beside the two systems they are made of."""
+    takes = {"ensemble": "the higher", "ensemble-mean": "the mean"}
+    found = [f"{name} takes {which}" for name, which in takes.items() if name in evaluation.systems]
+    if not found or not {"resnet", "mtl"} <= evaluation.systems.keys():
+        return []
+    return [
+        f"Of the two scores that resnet and mtl give a photograph out of fold, {' and '.join(found)}, lesion by lesion.",
+        (
+            "The paper's ensemble is below MTL for 7 of 25 lesions, so it cannot have been the better system for each lesion: that "
+            "would be below neither."
+        ),
+    ]
+
+
+def gain_findings(pair: PredilectionGain) -> list[str]:
+    """What one pair says of the paper's observation that lesions with a strong predilection gain more, and which ones do not gain."""
+    r, low, high = pair.rank_correlation, pair.rank_correlation_low, pair.rank_correlation_high
+    told = f"{pair.system_a} − {pair.system_b}, {many(len(pair.lesions), 'lesion')}"
+    if r is None:
+        first = f"{told}: the rank correlation of gain and strength is not defined."
+    elif low is None or high is None:
+        first = f"{told}: the rank correlation of gain and strength is {number(r)}, without an interval; nothing follows from it."
+    else:
+        numbers = f"(rank correlation {number(r)}, 95 % interval {number(low)} to {number(high)})"
+        if low <= 0 <= high:
+            first = (
+                f"{told}: it is not shown that lesions with a stronger predilection gain more, nor that they gain less {numbers}."
+            )
+        else:
+            first = f"{told}: lesions with a stronger predilection gain {'more' if low > 0 else 'less'} {numbers}."
+    odd = [item.lesion for item in pair.lesions if item.strong_without_gain]
+    if odd:
+        return [first, f"A strong predilection without gain, as alopecia had in the paper: {_listed(odd)}."]
+    return [first, "No lesion had a strong predilection without gain, as alopecia had in the paper."]
+
+
+def other_data(dataset: str, n_images: int, n_lesions: int) -> str:
+    """That the paper's numbers, in grey, are those of other photographs."""
+    return (
+        f"Grey are the paper's own numbers, from another data set ({dataset}, {n_images:,} photographs, {n_lesions} lesions): they do "
+        "not compare in height."
+    )
 
 
 def _names(evaluation: Evaluation) -> dict[str, list[str]]:

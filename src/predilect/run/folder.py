@@ -13,11 +13,14 @@ import polars as pl
 
 from predilect.atlas.audit import AUDIT_FILE, Audit
 from predilect.errors import RunError
+from predilect.evaluation.ensemble import ensemble
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.scores import Evaluation
 from predilect.files import checksum, hold, holding, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
 from predilect.predictions import Predictions, Truth
+from predilect.report.published import published_table
 from predilect.report.report import build_report, write_report
+from predilect.run.plan import ENSEMBLES, ReportPlan
 from predilect.run.record import RECORD_FILE, changes, check_same, notes, read_record, resumption, write_record
 
 __all__ = ["LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Run"]
@@ -87,7 +90,7 @@ class Run:
         """Remove what a kill has left, and write down under what the run goes on.
 
         Args:
-            info: Holds the ``versions`` and the ``machine`` of now.
+            info: Holds the ``plan``, the ``versions`` and the ``machine`` of now.
         """
         remove_leftovers(self.path)
         for training in self._trainings():
@@ -95,7 +98,8 @@ class Run:
             last = training / _RESULT_FILE if training.name.startswith("fold-") else self.path / "bundle" / "bundle.json"
             if last.is_file():
                 (training / STATE_FILE).unlink(missing_ok=True)
-        added = {**self.info, "resumed": [*self.info["resumed"], resumption(info)]}
+        # What is shown beside the systems is computed from what they predicted, and may be asked for anew.
+        added = {**self.info, "plan": info["plan"], "resumed": [*self.info["resumed"], resumption(info)]}
         write_record(self.path, added)
         return type(self)(self.path, added)
 
@@ -110,8 +114,13 @@ class Run:
 
     @property
     def systems(self) -> Sequence[str]:
-        """Names of the systems, in the order asked for."""
+        """Names of the trained systems, in the order asked for."""
         return list(self.info["systems"])
+
+    @property
+    def plan(self) -> ReportPlan:
+        """What the report shows beside the trained systems."""
+        return ReportPlan.of(self.info["plan"])
 
     def seed_folder(self, system: str, seed: int) -> Path:
         """Where one seed of one system lies."""
@@ -180,10 +189,13 @@ class Run:
         return Predictions.read(folder / PREDICTIONS_FILE)
 
     def _seed_predictions(self, system: str, seed: int) -> Predictions:
+        if system in self.plan.ensembles:
+            chosen = ENSEMBLES[system]
+            return ensemble([self._seed_predictions(member, seed) for member in chosen.members], chosen.rule)
         return Predictions.concatenate([self._fold_predictions(system, seed, fold) for fold in self.info["folds"]])
 
     def gather(self, system: str, seed: int) -> None:
-        """Put the folds' predictions together into the seed's table, for other programs.
+        """Put the folds' predictions, or those of an ensemble's members, together into the seed's table, for other programs.
 
         Raises:
             RunError: If a fold is not finished, or its files are missing or were changed.
@@ -219,13 +231,14 @@ class Run:
             raise RunError(f"{path} is not what was written (its checksum differs); the run must be made anew")
 
     def predictions(self) -> dict[str, Predictions]:
-        """The out-of-fold predictions of each system, all its seeds in one table, as the folds left them.
+        """The out-of-fold predictions of each system and ensemble, all its seeds in one table, as the folds left them.
 
         Raises:
             RunError: If a fold is not finished, or its files are missing or were changed.
         """
         seeds = self.info["seeds"]
-        return {name: Predictions.concatenate([self._seed_predictions(name, seed) for seed in seeds]) for name in self.systems}
+        shown = self.plan.in_order(self.systems)
+        return {name: Predictions.concatenate([self._seed_predictions(name, seed) for seed in seeds]) for name in shown}
 
     def curves(self) -> pl.DataFrame:
         """Losses over the iterations of every training: system, seed, fold, iteration, loss_train, loss_validation, learning_rate."""
@@ -288,16 +301,17 @@ class Run:
             if holder is not None:
                 raise _busy(self.path, holder)
             audit = self.audit()  # before the resampling, which takes longest
-            evaluation = evaluate(self.truth(), self.predictions(), on_progress=on_progress)
-            provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed")}
+            evaluation = evaluate(self.truth(), self.predictions(), pairs=self.plan.pairs, on_progress=on_progress)
+            provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed", "plan")}
             resumed: list[Any] = self.changes()
             report = build_report(
                 evaluation,
                 provenance={**provenance, **({"resumed": resumed} if resumed else {}), **self.cost()},
                 curves=self.curves(),
-                notes=self.notes(),
+                notes=[*self.plan.notes, *self.notes()],
                 title=f"{', '.join(self.systems)} on {self.info['atlas']}",
                 audit=audit,
+                published=published_table() if self.plan.beside_paper else None,
             )
             write_report(report, self.path / "report")
             return evaluation

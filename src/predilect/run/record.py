@@ -22,7 +22,7 @@ _IN_WORDS = {
     "atlas_hash": "labels or photographs (the atlas is another one, or has changed since)",
     "splits_hash": "folds (the atlas has been split anew since, or is another one)",
 }
-_NEEDED = ("systems", "seeds", "folds", "files", "resumed", "sha256")  # `sha256`: the seal
+_NEEDED = ("systems", "seeds", "folds", "plan", "files", "resumed", "sha256")  # `sha256`: the seal
 
 
 def write_record(folder: Path, info: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ class Checkpoint:
     Attributes:
         identity: Hash of all that decides the training; another training refuses the checkpoint.
         progress: JSON values: iterations done, seconds spent, schedule.
-        tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>``, ``best/...`` where a best one was kept, and
+        tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>``, ``average/...`` and ``best/...`` where there are such, and
             ``running/<task>``, the losses since the last log line, where there are any.
     """
 

@@ -27,7 +27,7 @@ from predilect.files import checksum, replacing
 from predilect.labels.tasks import LabelSpace
 from predilect.predictions import Predictions, Truth
 from predilect.recipe import Recipe, System
-from predilect.run import PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
+from predilect.run import PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, ReportPlan, Run
 from predilect.training.data import TrainingData
 from predilect.training.devices import describe_device
 from predilect.training.inference import predict
@@ -110,6 +110,7 @@ def start_run(
     fabric: Fabric,
     command: str,
     resume: bool,
+    plan: ReportPlan | None = None,
 ) -> Run:
     """Make or reopen the run folder of a cross-validation.
 
@@ -123,6 +124,7 @@ def start_run(
         fabric: The device, for the record.
         command: The command line, for the record.
         resume: Whether an existing run is gone on with.
+        plan: What the report shows beside the systems; None: nothing.
 
     Raises:
         RunError: If the folder cannot be used.
@@ -136,7 +138,8 @@ def start_run(
     material = _Material.of(atlas, splits)
     for item in systems:
         _try_out(material.truth.labels.restricted_to(item.tasks), item.recipe)
-    info = _asked_for(atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command)
+    asked_for = _asked_for(atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command)
+    info = {**asked_for, "plan": (plan or ReportPlan()).record()}
     tested = np.flatnonzero(np.isin(material.folds, list(folds)))
     truth = material.truth.take(tested) if folds else None
     # The first process makes the folder; the others go on with it, or stop with its message.
@@ -185,6 +188,9 @@ def cross_validate(
             if fabric.is_global_zero:
                 run.gather(system.name, seed)
             fabric.barrier()
+        if fabric.is_global_zero:
+            for name in run.plan.ensembles:
+                run.gather(name, seed)
 
 
 def refit(

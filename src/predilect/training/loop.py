@@ -20,6 +20,7 @@ from predilect.labels.tasks import LESION
 from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
 from predilect.run import LOG_FILE, STATE_FILE
+from predilect.training.average import WeightAverage
 from predilect.training.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
 from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, default_workers, training_loader
 from predilect.training.inference import validation_losses
@@ -114,6 +115,7 @@ class _Training:
         self.lesion_weights: Tensor | None = None
         if recipe.rarity_exponent > 0 and LESION in data.labels:
             self.lesion_weights = presence_weights(data.labels[LESION][data.train_rows], recipe.rarity_exponent).to(fabric.device)
+        self.average = WeightAverage(network, recipe.average_decay) if recipe.average_decay > 0 else None
         self.best: dict[str, Tensor] | None = None
         self.state = _State()
         self.log_every = max(1, recipe.validate_every // 10)
@@ -127,12 +129,19 @@ class _Training:
     def keeps_best(self) -> bool:
         return self.recipe.keep == "best" and len(self.data.validation_rows) > 0
 
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and kept: the average of the weights where the recipe wants one."""
+        return self.network if self.average is None else self.average.network
+
     def resume(self) -> None:
         if not self.checkpoint_path.is_file():
             return
         checkpoint = read_checkpoint(self.checkpoint_path, self.identity)
         self.network.load_state_dict(checkpoint.part("model"))
         self.bare_optimizer.load_state_dict(checkpoint.optimizer_state(self.bare_optimizer.state_dict()))
+        if self.average is not None:
+            self.average.restore(checkpoint.part("average"))
         self.best = checkpoint.part("best") or None
         progress = dict(checkpoint.progress)
         self.schedule.restore(progress.pop("schedule"))
@@ -152,6 +161,8 @@ class _Training:
         write_text(self.log_path, "".join(f"{line}\n" for line in self.lines))
         tensors = {f"model/{name}": value for name, value in self.network.state_dict().items()}
         tensors.update(optimizer_tensors(self.bare_optimizer.state_dict()["state"]))
+        if self.average is not None:
+            tensors.update({f"average/{name}": value for name, value in self.average.tensors().items()})
         tensors.update({f"best/{name}": value for name, value in (self.best or {}).items()})
         tensors.update({f"running/{task}": total for task, total in self.losses.items()})
         progress = {**asdict(self.state), "steps": self.steps, "log": self.lines, "schedule": self.schedule.state()}
@@ -174,7 +185,10 @@ class _Training:
             labels=self.data.labels,
             batch_size=self.recipe.batch_size,
             lesion_weights=self.lesion_weights,
+            site_weight=self.recipe.site_weight,
         )
+        if self.average is not None:
+            self.average.add(self.network)
         for task, loss in losses.items():
             self.losses[task] = self.losses[task] + loss if task in self.losses else loss
         self.steps += 1
@@ -183,7 +197,7 @@ class _Training:
     def validate(self) -> dict[str, float]:
         losses: dict[str, float] = {}
         if self.fabric.is_global_zero:
-            losses = validation_losses(self.fabric, self.network, self.data.images, self.data.validation_rows, self.data.labels)
+            losses = validation_losses(self.fabric, self.judged, self.data.images, self.data.validation_rows, self.data.labels)
         # One device decides for all: each has batch statistics of its own, and the schedules must not part.
         losses = self.fabric.broadcast(losses)
         self.network.train()
@@ -191,7 +205,7 @@ class _Training:
         self.state.validation_loss = total
         self.state.ended = self.schedule.observe(self.state.iteration, total)
         if self.keeps_best and self.schedule.lowest_iteration == self.state.iteration:
-            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            self.best = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
         return losses
 
     def log(self, validation: dict[str, float] | None, images_per_second: float) -> Progress:
@@ -288,6 +302,8 @@ def fit(
     if training.best is not None:
         network.load_state_dict(training.best)
         chosen, loss = schedule.lowest_iteration, schedule.lowest
+    elif training.average is not None:
+        network.load_state_dict(training.average.network.state_dict())
     network.eval()
     speed = state.iteration * recipe.batch_size / state.seconds
     return Fitted(chosen, state.iteration, tuple(schedule.drops), loss, round(state.seconds, 2), round(speed, 2))

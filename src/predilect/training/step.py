@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from predilect.labels.tasks import SITE
 from predilect.recipe import Recipe
 from predilect.vision.losses import multitask_loss
 from predilect.vision.network import Network, parameter_groups
@@ -43,6 +44,7 @@ def train_step(
     labels: dict[str, Tensor],
     batch_size: int,
     lesion_weights: Tensor | None = None,
+    site_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """One optimiser step on one global batch.
 
@@ -55,9 +57,10 @@ def train_step(
         labels: ``{task: (N, C) int8}`` over all rows.
         batch_size: Photographs in the global batch.
         lesion_weights: (P,) on the device, what a present cell of each lesion counts; None: 1.
+        site_weight: What the site's loss counts beside the lesions'.
 
     Returns:
-        ``{task: loss}`` of this device's share, divided by the global batch.
+        ``{task: loss}`` of this device's share, divided by the global batch; the site's without its weight.
     """
     preprocessing = network.preprocessing
     assert preprocessing.mean is not None
@@ -71,7 +74,8 @@ def train_step(
             targets = {task: labels[task][rows].to(fabric.device) for task in output.logits}
             losses = multitask_loss(output.logits, targets, batch_size, lesion_weights)
             # Devices average their gradients; times their number makes it the sum that Eq. 3 asks for.
-            fabric.backward(torch.stack(list(losses.values())).sum() * fabric.world_size)
+            counted = [loss * site_weight if task == SITE else loss for task, loss in losses.items()]
+            fabric.backward(torch.stack(counted).sum() * fabric.world_size)
         for task, loss in losses.items():
             sums[task] = sums[task] + loss.detach() if task in sums else loss.detach()
     optimizer.step()

@@ -275,8 +275,8 @@ def _hub_weights(name: str) -> Mapping[str, Tensor]:
     except (OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
-            f"the published weights of {name} cannot be fetched ({reason}); give a local file with --set weights=FILE.safetensors, "
-            f"or start from scratch with --set weights=none"
+            f"the published weights of {name} cannot be fetched ({reason}); give a local file with --weights {name}=FILE.safetensors, "
+            f"or start from random weights with --from-scratch"
         ) from error
     return weights
 

@@ -36,12 +36,12 @@ def decode(data: bytes | memoryview, shorter_side: int) -> Image.Image:
 
 
 def train_crop(data: bytes | memoryview, preprocessing: Preprocessing, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Scale jittering, a random crop and a random mirror, as in the paper's Implementation section.
+    """Scale jittering, a random crop and a random mirror, as in the paper's Implementation section; beyond it turns and light.
 
     Args:
         data: An upright RGB JPEG.
-        preprocessing: Gives `jitter`, `crop` and `flip`.
-        rng: The sample's own generator; three or four numbers are drawn from it.
+        preprocessing: Gives `jitter`, `crop`, `flip`, `turn` and `light`.
+        rng: The sample's own generator; three numbers are drawn from it, and more for what else the preprocessing asks for.
 
     Returns:
         (3, crop, crop) uint8, RGB.
@@ -55,6 +55,10 @@ def train_crop(data: bytes | memoryview, preprocessing: Preprocessing, rng: np.r
     pixels = _resized(image, (width, height), (left, top), preprocessing.crop)
     if preprocessing.flip and rng.random() < 0.5:
         pixels = pixels[:, :, ::-1]
+    if preprocessing.turn:
+        pixels = np.rot90(pixels, int(rng.integers(4)), axes=(1, 2))
+    if preprocessing.light > 0:
+        pixels = _relit(pixels, *rng.uniform(1 - preprocessing.light, 1 + preprocessing.light, size=2))
     return np.ascontiguousarray(pixels)
 
 
@@ -105,6 +109,14 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     shift = torch.tensor(mean, device=images.device).mul(255)[:, None, None]
     scale = torch.tensor(std, device=images.device).mul(255)[:, None, None]
     return images.to(torch.float32, memory_format=torch.channels_last).sub(shift).div(scale)
+
+
+def _relit(pixels: NDArray[np.uint8], brightness: float, contrast: float) -> NDArray[np.uint8]:
+    """Brightness, and contrast around the mean of all channels, through one table for red, green and blue alike."""
+    mean = float(pixels.mean())
+    values = ((np.arange(256) - mean) * contrast + mean) * brightness
+    table: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return table[pixels]
 
 
 def _resized(image: Image.Image, size: tuple[int, int], corner: tuple[int, int], side: int) -> NDArray[np.uint8]:

@@ -1,0 +1,161 @@
+"""The paper's experiments as systems: which there are, with which recipe each is trained, and in which budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from predilect.errors import RecipeError, nearest
+from predilect.labels.tasks import LESION, SITE
+from predilect.recipe import SYSTEMS, Recipe, System, system, with_weights
+from predilect.run import ENSEMBLES, ReportPlan
+
+__all__ = ["BUDGETS", "EXPERIMENTS", "Budget", "experiments", "plan_of"]
+
+_RECIPES: Mapping[str, str] = {
+    "alexnet": "paper-alexnet",
+    "resnet": "paper-resnet",
+    "resnet-site": "paper-resnet-site",
+    "mtl": "paper-mtl",
+    "mtl-scratch": "paper-mtl",
+    "modern-mtl": "modern-mtl",
+}
+EXPERIMENTS: tuple[str, ...] = ("alexnet", "resnet", "resnet-site", "mtl", *ENSEMBLES, "mtl-scratch", "modern-mtl")
+"""Everything that a reproduction can show, in the order of its tables."""
+
+_PAIRS = (
+    ("mtl", "resnet"),
+    ("mtl", "resnet-site"),
+    ("resnet", "alexnet"),
+    ("ensemble", "mtl"),
+    ("ensemble-mean", "mtl"),
+    ("mtl-scratch", "mtl"),
+    ("modern-mtl", "mtl"),
+)
+"""What the paper compares, and what goes past it with what it would replace: fewer pairs, each a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much is spent on a reproduction; the form of the recipes stays.
+
+    Attributes:
+        name: As it is asked for.
+        folds: Into how many folds an atlas is split that has none.
+        seeds: Training seeds.
+        experiments: Names out of `EXPERIMENTS`.
+        settings: ``key=value`` settings that replace those of a recipe, by the recipe's name.
+        words: What it is, as the report says it.
+    """
+
+    name: str
+    folds: int
+    seeds: tuple[int, ...]
+    experiments: tuple[str, ...]
+    settings: Mapping[str, tuple[str, ...]]
+    words: str
+
+
+# Crops of 128 for 224, and every other length in that proportion.
+_SMALL = ("preprocessing.crop=128", "preprocessing.jitter=[146, 274]", "preprocessing.test_side=146")
+_SHORT = (*_SMALL, "iterations=400", "validate_every=40", "plateau_patience=2")
+
+BUDGETS: Mapping[str, Budget] = {
+    "quick": Budget(
+        name="quick",
+        folds=3,
+        seeds=(1, 2),
+        experiments=tuple(name for name in EXPERIMENTS if name != "mtl-scratch"),
+        settings={
+            "paper-mtl": _SHORT,
+            "paper-resnet": _SHORT,
+            "paper-resnet-site": _SHORT,
+            "paper-alexnet": (*_SMALL, "iterations=120", "validate_every=12", "plateau_patience=2"),
+        },
+        words="the paper's recipes shrunk to what two processor cores do in some hours",
+    ),
+    "paper": Budget(
+        name="paper",
+        folds=5,
+        seeds=(1, 2, 3),
+        experiments=EXPERIMENTS,
+        settings={
+            "modern-mtl": (
+                "preprocessing.crop=224",
+                "preprocessing.jitter=[232, 420]",
+                "preprocessing.test_side=256",
+                "iterations=20000",
+                "warmup=1000",
+            )
+        },
+        words="the paper's recipes as they are printed",
+    ),
+}
+
+
+def experiments(
+    budget: Budget,
+    names: Sequence[str],
+    *,
+    weights: Mapping[str, Path] | None = None,
+    from_scratch: bool = False,
+    settings: Sequence[str] = (),
+) -> list[System]:
+    """The systems to train, each with its own recipe in the budget.
+
+    Args:
+        budget: Gives the settings that replace the recipes'.
+        names: Out of `EXPERIMENTS`; ensembles are computed from others and give no system.
+        weights: Local files of starting weights by the backbone's name, such as ``resnet50``.
+        from_scratch: Whether every system starts from random weights.
+        settings: Further ``key=value`` settings, for every recipe.
+
+    Raises:
+        RecipeError: If there is no such experiment, one is named twice, an ensemble lacks a member, a file is for a backbone that none has, or
+            a setting is wrong.
+    """
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise RecipeError(f"there is no experiment {name!r}: {nearest(name, EXPERIMENTS)}")
+        missing = [member for member in ENSEMBLES[name].members if member not in names] if name in ENSEMBLES else []
+        if missing:
+            raise RecipeError(f"{name} is put together from other systems: name {' and '.join(missing)}, too")
+    if len(set(names)) < len(names):
+        raise RecipeError(f"each experiment is named once, found {', '.join(names)}")
+    chosen = []
+    for name in (name for name in EXPERIMENTS if name in names and name not in ENSEMBLES):
+        recipe = Recipe.open(_RECIPES[name], (*budget.settings.get(_RECIPES[name], ()), *settings))
+        chosen.append(system(name, recipe) if name in SYSTEMS else System(name, (LESION, SITE), recipe))
+    return with_weights(chosen, weights or {}, from_scratch=from_scratch)
+
+
+def plan_of(budget: Budget, names: Sequence[str], systems: Sequence[System], *, n_folds: int, seeds: Sequence[int]) -> ReportPlan:
+    """What the report of a reproduction shows beside its systems, and its first lines: what ran.
+
+    Args:
+        budget: That was asked for.
+        names: The experiments.
+        systems: What is trained for them.
+        n_folds: Folds that are tested.
+        seeds: Training seeds.
+    """
+    residual = [item for item in systems if item.name not in {"alexnet", "modern-mtl"}]
+    notes = []
+    if residual:
+        recipe = residual[0].recipe
+        side = recipe.preprocessing
+        notes.append(
+            f"Budget {budget.name}: {budget.words}. {n_folds} folds, seeds {', '.join(map(str, seeds))}, crops of {side.crop} pixels from a "
+            f"shorter side of {side.jitter[0]} to {side.jitter[1]}, at most {recipe.iterations:,} iterations of {recipe.batch_size} "
+            f"photographs (the paper: 224 from 256 to 480, at most 120,000 of 20, 5 folds)."
+        )
+    random = [item.name for item in systems if item.recipe.weights == "none"]
+    if random:
+        notes.append(f"From random weights, without ImageNet: {', '.join(random)}.")
+    return ReportPlan(
+        ensembles=tuple(name for name in names if name in ENSEMBLES),
+        pairs=tuple(pair for pair in _PAIRS if set(pair) <= set(names)),
+        beside_paper=True,
+        notes=tuple(notes),
+    )

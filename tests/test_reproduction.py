@@ -1,0 +1,209 @@
+"""The paper's recipes hold what the paper prints, and a reproduction trains and shows what it should."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from predilect.cli import main
+from predilect.errors import RecipeError
+from predilect.predictions import Predictions
+from predilect.recipe import Recipe
+from predilect.reproduction import BUDGETS, EXPERIMENTS, experiments, plan_of
+from predilect.training.schedule import RateSchedule
+from predilect.training.step import make_optimizer
+from predilect.vision.network import build_network
+
+QUICK, PAPER = BUDGETS["quick"], BUDGETS["paper"]
+RESIDUAL = ("paper-mtl", "paper-resnet", "paper-resnet-site")
+
+
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_the_residual_networks_are_trained_as_printed(name):
+    """Section "Implementation": the numbers of the text, beside what the recipe says."""
+    recipe = Recipe.open(name)
+    printed = {
+        "backbone": "resnet50",
+        "weights": "pretrained",
+        "batch_size": 20,
+        "momentum": 0.9,
+        "weight_decay": 0.0001,
+        "learning_rate": 0.001,
+        "head_weight_rate": 10,
+        "head_bias_rate": 20,
+        "plateau_factor": 0.1,
+        "iterations": 12 * 10**4,
+        "optimizer": "sgd",
+        "schedule": "plateau",
+        "keep": "last",
+        "rarity_exponent": 0,
+        "site_weight": 1,
+        "average_decay": 0,
+    }
+    assert {key: getattr(recipe, key) for key in printed} == printed
+    sides = recipe.preprocessing
+    assert (sides.jitter, sides.crop, sides.flip, sides.turn, sides.light) == ((256, 480), 224, True, False, 0)
+    assert (sides.views, sides.test_side) == ("ten-crop", 256)
+
+
+def test_alexnet_is_trained_with_the_settings_of_krizhevsky():
+    recipe = Recipe.open("paper-alexnet")
+    assert (recipe.backbone, recipe.batch_size, recipe.momentum, recipe.weight_decay) == ("alexnet", 256, 0.9, 0.0005)
+    assert recipe.learning_rate * recipe.head_weight_rate == pytest.approx(0.01)
+
+
+def test_the_single_task_nets_share_every_setting_of_mtl():
+    texts = ("name", "description")
+    mtl, resnet, site = ({k: v for k, v in Recipe.open(name).record().items() if k not in texts} for name in RESIDUAL)
+    assert mtl == resnet == site
+
+
+def test_rates_and_decay_of_each_parameter_are_the_papers(small_atlas):
+    """0.001, x10 on the heads' weights, x20 on their biases; 1e-4 on all of them, as Caffe decays."""
+    recipe = Recipe.open("paper-mtl", ["backbone=test_resnet", "weights=none"])
+    network = build_network(small_atlas.labels, recipe, 1)
+    optimizer = make_optimizer(network, recipe)
+    rate = RateSchedule(recipe).rate(0)
+    effective = {id(p): (rate * g["rate"], g["weight_decay"], g["momentum"]) for g in optimizer.param_groups for p in g["params"]}
+    assert len(effective) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        wanted = 0.001 if not name.startswith("heads.") else 0.01 if name.endswith("weight") else 0.02
+        assert effective[id(parameter)] == pytest.approx((wanted, 0.0001, 0.9)), name
+
+
+def test_the_rate_falls_by_ten_on_each_plateau_and_the_third_ends_it():
+    schedule = RateSchedule(Recipe.open("paper-mtl"))
+    losses = [1.0] + [0.9995] * 15  # better by less than the relative threshold of 1e-3
+    ended = [schedule.observe(1000 * (k + 1), loss) for k, loss in enumerate(losses)]
+    assert schedule.drops == [6000, 11000, 16000]
+    assert ended == [False] * 15 + [True]
+    assert [schedule.rate(k) for k in (0, 5999, 6000, 11000)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+
+
+def test_the_quick_budget_keeps_the_form():
+    whole, small = (system.recipe for system in (*experiments(PAPER, ["mtl"]), *experiments(QUICK, ["mtl"])))
+    changed = {key for key, value in small.record().items() if value != whole.record()[key]}
+    assert changed == {"preprocessing", "iterations", "validate_every", "plateau_patience"}
+    scale = small.preprocessing.crop / whole.preprocessing.crop
+    lengths = [(*recipe.preprocessing.jitter, recipe.preprocessing.test_side) for recipe in (whole, small)]
+    assert lengths[1] == pytest.approx([length * scale for length in lengths[0]], abs=0.5)
+    assert small.preprocessing.views == "ten-crop"
+
+
+def test_every_experiment_is_a_system_in_the_papers_order():
+    systems = experiments(PAPER, EXPERIMENTS[::-1])
+    assert [system.name for system in systems] == ["alexnet", "resnet", "resnet-site", "mtl", "mtl-scratch", "modern-mtl"]
+    by_name = {system.name: system for system in systems}
+    assert by_name["alexnet"].tasks == by_name["resnet"].tasks == ("lesion",)
+    assert by_name["resnet-site"].tasks == ("site",)
+    assert by_name["modern-mtl"].tasks == by_name["mtl-scratch"].tasks == by_name["mtl"].tasks == ("lesion", "site")
+    assert by_name["mtl-scratch"].recipe.weights == "none"
+    assert by_name["mtl"].recipe.weights == "pretrained"
+
+
+def test_starting_weights_go_to_the_backbone_they_are_for():
+    files = {"resnet50": Path("r.safetensors"), "alexnet": Path("a.safetensors")}
+    systems = experiments(PAPER, EXPERIMENTS, weights=files)
+    start = {system.name: system.recipe.weights for system in systems}
+    assert start["alexnet"] == "a.safetensors"
+    assert {start[name] for name in ("resnet", "resnet-site", "mtl")} == {"r.safetensors"}
+    assert start["mtl-scratch"] == "none"
+    assert {system.recipe.weights for system in experiments(QUICK, ["resnet", "mtl"], from_scratch=True)} == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "words"),
+    [
+        (["mtl", "resnett"], {}, "there is no experiment 'resnett': did you mean 'resnet'"),
+        (["mtl", "ensemble"], {}, "ensemble is put together from other systems: name resnet, too"),
+        (["mtl", "mtl"], {}, "each experiment is named once"),
+        (
+            ["mtl"],
+            {"weights": {"resnet5": Path("x")}},
+            "--weights resnet5=x: no system here has this backbone; did you mean 'resnet50'",
+        ),
+        (["mtl"], {"weights": {"resnet50": Path("x")}, "from_scratch": True}, "only one of them"),
+        (["mtl"], {"settings": ["iteration=5"]}, "did you mean 'iterations'"),
+        (["mtl"], {"settings": ["frozen_stages=1"], "from_scratch": True}, "would keep random weights"),
+    ],
+)
+def test_what_cannot_be_run_is_explained(names, given, words):
+    with pytest.raises(RecipeError) as caught:
+        experiments(QUICK, names, **given)
+    assert words in str(caught.value)
+
+
+def test_the_plan_compares_only_what_is_there_and_says_what_ran():
+    names = ["resnet", "resnet-site", "mtl", "ensemble"]
+    systems = experiments(QUICK, names, from_scratch=True)
+    plan = plan_of(QUICK, names, systems, n_folds=3, seeds=[1, 2])
+    assert plan.pairs == (("mtl", "resnet"), ("mtl", "resnet-site"), ("ensemble", "mtl"))
+    assert plan.beside_paper
+    first, second = plan.notes
+    assert "Budget quick" in first
+    assert "3 folds, seeds 1, 2, crops of 128 pixels" in first
+    assert "at most 400 iterations of 20" in first
+    assert second == "From random weights, without ImageNet: resnet, resnet-site, mtl."
+    assert plan.in_order([system.name for system in systems]) == ["resnet", "resnet-site", "mtl", "ensemble"]
+    assert plan.of(json.loads(json.dumps(plan.record()))) == plan
+
+
+def test_one_command_reproduces_the_paper_on_any_atlas(small_atlas, small_splits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
+    monkeypatch.setattr("predilect.run.folder.evaluate", _with_few_resamples())
+    out = tmp_path / "run"
+    small_splits.write(small_atlas.path / "splits.parquet")
+    tiny = (
+        "backbone=test_resnet",
+        "iterations=2",
+        "validate_every=1",
+        "warmup=0",
+        "precision=fp32",
+        "batch_size=8",
+        "preprocessing.crop=32",
+        "preprocessing.jitter=[32,36]",
+        "preprocessing.test_side=36",
+        "preprocessing.mean=[0.5,0.5,0.5]",
+        "preprocessing.std=[0.2,0.2,0.2]",
+    )
+    command = [
+        "reproduce",
+        str(small_atlas.path),
+        "--out",
+        str(out),
+        "--systems",
+        "resnet,resnet-site,mtl,ensemble,ensemble-mean,modern-mtl",
+    ]
+    command += ["--seeds", "1", "--from-scratch", *(part for setting in tiny for part in ("--set", setting))]
+    with pytest.raises(SystemExit) as left:
+        main(command)
+    shown = capsys.readouterr()
+    assert left.value.code == 0, shown.err
+    report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
+    assert list(report["systems"]) == ["resnet", "resnet-site", "mtl", "ensemble", "ensemble-mean", "modern-mtl"]
+    assert report["notes"][0].startswith("Budget quick")
+    assert report["notes"][1].startswith("From random weights")
+    assert report["published"] is not None
+    assert report["provenance"]["device_hours"] > 0
+    assert "predilect reproduce" in report["provenance"]["command"]
+    pairs = {(item["system_a"], item["system_b"]) for item in report["comparisons"]}
+    assert pairs == {
+        ("mtl", "resnet"),
+        ("mtl", "resnet-site"),
+        ("ensemble", "mtl"),
+        ("ensemble-mean", "mtl"),
+        ("modern-mtl", "mtl"),
+    }
+    tables = {
+        name: Predictions.read(out / name / "seed-1" / "predictions.parquet")
+        for name in ("resnet", "mtl", "ensemble", "ensemble-mean")
+    }
+    members = [tables[name].scores["lesion"] for name in ("resnet", "mtl")]
+    assert (tables["ensemble"].scores["lesion"] == members[0].clip(min=members[1])).all()
+    assert tables["ensemble-mean"].scores["lesion"] == pytest.approx((members[0] + members[1]) / 2)
+
+
+def _with_few_resamples():
+    from predilect.evaluation.evaluate import evaluate
+
+    return lambda *tables, **given: evaluate(*tables, **given, n_resamples=20, n_resamples_p=20)
