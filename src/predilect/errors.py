@@ -9,6 +9,7 @@
     ├── RecipeError           a recipe or one of its settings
     ├── RunError              a run folder, a checkpoint, a training that cannot go on
     ├── BundleError           a bundle folder that is incomplete, changed or foreign
+    ├── InsightError          a network or photograph that cannot be explained or looked up
     └── DiskError             a file or folder that cannot be written
 
 Each message is one sentence or two for the person at the terminal: the file, the row, the value found and the values allowed.
@@ -25,6 +26,7 @@ __all__ = [
     "AtlasError",
     "BundleError",
     "DiskError",
+    "InsightError",
     "LabelError",
     "PredilectError",
     "RecipeError",
@@ -70,6 +72,10 @@ class RunError(PredilectError):
 
 class BundleError(PredilectError):
     """A bundle that is incomplete, changed or of another schema version."""
+
+
+class InsightError(PredilectError):
+    """What cannot be explained or looked up: a network without attention maps, or a package for it that is missing."""
 
 
 class DiskError(PredilectError):
