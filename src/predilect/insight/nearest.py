@@ -1,0 +1,252 @@
+"""The nearest of N vectors: exactly as float64 has it, or among the cells that lie nearest to the query.
+
+faiss looks for candidates in float32, and what it finds is ranked again in float64. Whether float32 can have missed one is not left
+to chance: its rounding error has a bound, and a query for which the candidates' margin is smaller is answered in float64
+throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from predilect.randomness import stream, stream_seed
+
+__all__ = ["MARGIN", "RECALL_AT", "Cells", "Exclusion", "Found", "Metric", "Space", "distances_to", "lengths", "make_cells"]
+
+Metric = Literal["euclidean", "cosine"]
+
+Found = tuple[NDArray[np.float64], NDArray[np.int64]]
+"""Distances and positions, (Q, k) each, nearest first."""
+
+MARGIN = 64
+"""So many candidates more than are asked for are ranked again."""
+
+RECALL_AT = 5
+"""Recall is the share of so many exact neighbours that are found among as many."""
+
+_BLOCK = 1024  # vectors whose float64 differences are held at once
+_POINTS_PER_CELL = 64  # that k-means learns from; more move the cells little and take longer
+_SAMPLED = 200  # vectors on which recall is measured
+
+_faiss: Any = faiss  # its stubs know neither the Python constructors nor what the factory makes
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Exclusion:
+    """Which vectors may not answer which query.
+
+    Attributes:
+        codes: (N,) numbers of the vectors' groups.
+        own: (Q,) the group whose vectors do not answer, -1 for none.
+    """
+
+    codes: NDArray[np.int64]
+    own: NDArray[np.int64]
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(Q,) how many of some vectors do not answer each query."""
+        size = np.bincount(self.codes[rows], minlength=int(self.codes.max()) + 1)
+        return np.where(self.own >= 0, size[self.own], 0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cells:
+    """N vectors divided among cells, of which a query visits only the nearest: an inverted file (Sivic and Zisserman 2003).
+
+    Attributes:
+        index: The inverted file, with vectors in one byte per dimension.
+        metric: Of the space that it was made for.
+        n_probed: Cells that a query visits.
+        recall: Share of the exact `RECALL_AT` neighbours that were found, over a sample of the vectors.
+    """
+
+    index: Any
+    metric: Metric
+    n_probed: int
+    recall: float
+
+    def candidates(
+        self, queries: NDArray[np.float32], n: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Squared distances, about, and positions of n vectors near each query, -1 where fewer are found, (Q, n) each."""
+        chosen = np.zeros(self.index.ntotal, dtype=np.bool_)
+        chosen[rows] = True
+        selector = None if chosen.all() else _faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        squared, found = self.index.search(queries, n, params=_faiss.SearchParametersIVF(nprobe=self.n_probed, sel=selector))
+        return squared, found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Space:
+    """N vectors under one metric.
+
+    Attributes:
+        vectors: (N, D) float32, finite; for cosine none of length 0.
+        searched: (N, D) float32: the same; for cosine scaled to length 1, where Euclidean distances have the same order.
+        tie_order: (N,) whole numbers; of vectors at the same distance the one with the smaller number comes first.
+        metric: ``"euclidean"``, or ``"cosine"``: 1 minus the cosine of the angle.
+        longest: Length of the longest of `searched`.
+    """
+
+    vectors: NDArray[np.float32]
+    searched: NDArray[np.float32]
+    tie_order: NDArray[np.int64]
+    metric: Metric
+    longest: float
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], tie_order: NDArray[np.int64], metric: Metric) -> Space:
+        """Make ready to search; for cosine this copies the vectors once."""
+        length = lengths(vectors)
+        if metric == "euclidean":
+            return cls(vectors, vectors, tie_order, metric, float(length.max()))
+        return cls(vectors, _scaled(vectors, length), tie_order, metric, 1.0)
+
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64], exclusion: Exclusion, cells: Cells | None = None
+    ) -> Found:
+        """The k nearest of each query, ranked in float64, ties by `tie_order`.
+
+        Without cells the answer is that of a search in float64 throughout, however many vectors are equal. Cost: M x D
+        multiplications a query, and D for each candidate; a copy of the M vectors where they are not all, twice as long again.
+        Where more than `MARGIN` vectors lie within the rounding error of float32 of the k-th, such as so many copies of one
+        photograph, M x D in float64, about ten times as long as in float32.
+
+        Args:
+            queries: (Q, D), finite; for cosine none of length 0.
+            k: From 1 to the number of vectors that may answer, for each query.
+            rows: (M,) positions of the vectors to search, ascending.
+            exclusion: Which of them do not answer.
+            cells: Where to look for candidates; a query that finds fewer than k there is searched exactly. None: everywhere.
+        """
+        asked = queries if self.metric == "euclidean" else _scaled(queries, lengths(queries))
+        n = min(k + MARGIN + int(exclusion.counts(rows).max()), len(rows))
+        squared, found = (self._flat if cells is None else cells.candidates)(asked, n, rows)
+        length = lengths(asked)
+        distances, positions = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
+        for q, query in enumerate(queries):
+            answering = found[q][(found[q] >= 0) & (exclusion.codes[found[q]] != exclusion.own[q])]
+            distance, best = self._ranked(query, answering, k)
+            all_seen = n == len(rows) and bool((found[q] >= 0).all())
+            if len(best) < k or not (cells or all_seen or self._none_missed(distance[-1], squared[q, -1], length[q])):
+                distance, best = self._ranked(query, rows[exclusion.codes[rows] != exclusion.own[q]], k)
+            distances[q], positions[q] = distance, best
+        return distances, positions
+
+    def _flat(self, queries: NDArray[np.float32], n: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Squared distances and positions of the n nearest by float32, -1 for distances that overflow.
+
+        Fewer queries than threads share out the vectors among these.
+        """
+        n_parts = max(1, min(faiss.omp_get_max_threads() // len(queries), len(rows) // n))
+        whole = len(rows) == len(self.searched)
+
+        def search(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            vectors = self.searched[part[0] : part[-1] + 1] if whole else self.searched[part]
+            squared, places = faiss.knn(queries, vectors, min(n, len(part)))
+            return squared, np.where(places >= 0, part[places], -1)
+
+        with ThreadPoolExecutor(n_parts, thread_name_prefix="nearest") as pool:
+            squared, found = (
+                np.concatenate(side, axis=1) for side in zip(*pool.map(search, np.array_split(rows, n_parts)), strict=True)
+            )
+        order = np.argsort(squared, axis=1, kind="stable")[:, :n]
+        return np.take_along_axis(squared, order, axis=1), np.take_along_axis(found, order, axis=1)
+
+    def _none_missed(self, kth: float, beyond: float, length: float) -> bool:
+        """Whether no vector that float32 puts at a squared distance of `beyond` or more can be nearer than the k-th found.
+
+        A float32 sum of D products errs by at most g = m u / (1 - m u) times the sum of their sizes, in whatever order they are
+        added, for m a little above D and u = 2^-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1). However
+        the squared distance is expanded, these sizes sum to at most the square of the two lengths together.
+        """
+        rounding = (self.vectors.shape[1] + 16) * 2.0**-24
+        largest = (length + self.longest) ** 2
+        if rounding >= 0.5 or largest > np.finfo(np.float32).max / 4:  # the products might overflow
+            return False
+        error = rounding / (1 - rounding) * largest + self.vectors.shape[1] * float(np.finfo(np.float32).tiny)
+        return bool((kth**2 if self.metric == "euclidean" else 2 * kth) < beyond - error)
+
+    def _ranked(self, query: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> Found:
+        """The k nearest among some vectors, or all of them if they are fewer."""
+        distance = np.empty(len(positions))
+        for start in range(0, len(positions), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            distance[some] = distances_to(query, self.vectors[positions[some]], self.metric)
+        order = np.lexsort((self.tie_order[positions], distance))[:k]
+        return distance[order], positions[order]
+
+
+def make_cells(space: Space, codes: NDArray[np.int64], *, recall: float, seed: int) -> Cells:
+    """Divide the vectors among cells, and let queries visit as many cells as the wanted recall takes.
+
+    Recall is measured against exact search on 200 of the vectors themselves, which those of their own group do not answer. Cost:
+    k-means with 10 rounds over 64 vectors for each of sqrt(N) cells, N^1.5 x D multiplications to divide the vectors, and the
+    searches. Memory: N x D bytes.
+
+    Args:
+        space: At least 2,000 vectors, so that k-means has enough of them.
+        codes: (N,) numbers of the vectors' groups.
+        recall: Wanted share, in (0, 1]; reached unless one byte per dimension is too coarse, which `Cells.recall` then shows.
+        seed: Of k-means and of the sample.
+
+    Raises:
+        ValueError: If there are fewer vectors, or no group leaves `RECALL_AT` others.
+    """
+    n_vectors, n_dimensions = space.searched.shape
+    if n_vectors < 2_000:
+        raise ValueError(f"cells need at least 2,000 vectors, found {n_vectors}")
+    n_cells = math.isqrt(n_vectors)
+    index = _faiss.index_factory(n_dimensions, f"IVF{n_cells},SQ8")
+    index.cp.seed = stream_seed(seed, "cells") % 2**31
+    index.cp.max_points_per_centroid = _POINTS_PER_CELL
+    index.train(space.searched)
+    index.add(space.searched)
+    rows = np.arange(n_vectors)
+    answered = rows[n_vectors - np.bincount(codes)[codes] >= RECALL_AT]
+    if not len(answered):
+        raise ValueError(f"recall cannot be measured: no group leaves {RECALL_AT} vectors of others")
+    sample = stream(seed, "recall").permutation(answered)[:_SAMPLED]
+    asked = space.vectors[sample], RECALL_AT, rows, Exclusion(codes, codes[sample])
+    exact = space.nearest(*asked)[1]
+    cells = Cells(index, space.metric, 0, 0.0)
+    while cells.recall < recall and cells.n_probed < n_cells:
+        cells = replace(cells, n_probed=min(max(1, 2 * cells.n_probed), n_cells))
+        found = space.nearest(*asked, cells)[1]
+        cells = replace(cells, recall=float((found[:, :, None] == exact[:, None]).any(axis=2).mean()))
+    return cells
+
+
+def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) Euclidean lengths of (N, D) vectors."""
+    starts = range(0, len(vectors), _BLOCK)
+    parts = [_square_sums(vectors[start : start + _BLOCK].astype(np.float64)) for start in starts]
+    return np.asarray(np.sqrt(np.concatenate(parts)))
+
+
+def distances_to(query: NDArray[np.float32], vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
+    """(N,) distances of (N, D) vectors to one (D,), in float64; equal vectors are at equal distances."""
+    if metric == "euclidean":
+        return np.asarray(np.sqrt(_square_sums(np.subtract(vectors, query, dtype=np.float64))))
+    sizes = np.sqrt(_square_sums(vectors.astype(np.float64))) * np.sqrt(_square_sums(query[None].astype(np.float64)))
+    return np.asarray(np.maximum(1 - np.multiply(vectors, query, dtype=np.float64).sum(axis=1) / sizes, 0.0))
+
+
+def _square_sums(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) squared lengths; the vectors are overwritten. Summed row by row, so that equal rows have equal sums to the last bit."""
+    return np.asarray(np.square(vectors, out=vectors).sum(axis=1))
+
+
+def _scaled(vectors: NDArray[np.float32], length: NDArray[np.float64]) -> NDArray[np.float32]:
+    scaled = np.empty_like(vectors)
+    for start in range(0, len(vectors), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        scaled[some] = vectors[some] / length[some, None]
+    return scaled
