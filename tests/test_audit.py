@@ -469,7 +469,7 @@ def test_an_audit_is_used_again_for_the_same_photographs_whatever_their_labels(c
     assert near_duplicate_clusters(relabelled).sort("image_id").equals(expected.sort("image_id"))
     capsys.readouterr()
     assert run("split", clinic.path, "--folds", "2") == 0
-    assert "1 of them join what no id joins" in capsys.readouterr().out
+    assert "1 that join what no id joins" in capsys.readouterr().out
     audit = Audit.read(clinic.path / AUDIT_FILE)
     audit.model_copy(update={"pixel_hash": "of other photographs"}).write(clinic.path / AUDIT_FILE)
     with pytest.raises(pytest.fail.Exception, match="looked again"):
@@ -489,7 +489,7 @@ def test_an_audit_that_was_edited_is_refused(clinic):
     value = json.loads((clinic.path / AUDIT_FILE).read_text())
     value["duplicates"]["clusters"] = []
     (clinic.path / AUDIT_FILE).write_text(json.dumps(value))
-    with pytest.raises(AtlasError, match=r"audit.json is not what was written .*; audit again"):
+    with pytest.raises(AtlasError, match=r"audit.json is not what was written .*; make it again with: predilect audit"):
         near_duplicate_clusters(clinic)
 
 
@@ -600,7 +600,7 @@ def test_the_audit_is_written_and_read_and_keeps_to_its_schema(clinic, tmp_path)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value | {"surplus": 1}, audit_schema())
     (tmp_path / "later.json").write_text(json.dumps(value | {"schema_version": 2}))
-    with pytest.raises(AtlasError, match=r"later.json: found schema_version 2, .* reads 1; audit again"):
+    with pytest.raises(AtlasError, match=r"later.json: found schema_version 2, .* reads 1; make it again with: predilect audit"):
         Audit.read(tmp_path / "later.json")
     del value["duplicates"]["clusters"][0]["image_ids"], value["sha256"]
     (tmp_path / "damaged.json").write_text(json.dumps(seal(value)))
@@ -638,7 +638,7 @@ def test_the_command_prints_aligned_tables_and_where_the_audit_is(clinic, capsys
         "patients, sources",
         "lesion/crust, lesion/scale",
         "2 clusters with 4 photographs",
-        "1 rows rejected",
+        "1 row rejected",
         "Labels differ within 1 cluster of copies",
         str(clinic.path / AUDIT_FILE),
     ):
@@ -694,7 +694,7 @@ def test_a_spread_of_nothing_is_null():
 
 def test_a_run_carries_the_audit_into_its_report(clinic, tmp_path, monkeypatch):
     audit = examine(clinic)
-    started = Run.start(tmp_path / "run", {"systems": {}, "seeds": [], "folds": []}, None, resume=False, audit=audit)
+    started = Run.start(tmp_path / "run", {"systems": {}, "seeds": [], "folds": [], "plan": {}}, None, resume=False, audit=audit)
     opened = Run.open(started.path)
     assert opened.audit() == audit
     monkeypatch.setattr("predilect.report.report.draw_all", lambda evaluation, curves: [])  # takes long and is not the matter

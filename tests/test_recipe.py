@@ -75,6 +75,8 @@ def test_systems_bring_their_tasks():
     assert system("mtl", recipe).tasks == ("lesion", "site")
     assert system("resnet-site", recipe).tasks == ("site",)
     assert system("alexnet", recipe).recipe.backbone == "alexnet"
-    assert set(SYSTEMS) == {"resnet", "resnet-site", "mtl", "alexnet"}
+    assert set(SYSTEMS) == {"resnet", "resnet-site", "mtl", "alexnet", "mtl-scratch"}
+    trained = recipe.starting_from("pretrained")
+    assert (system("mtl", trained).recipe.weights, system("mtl-scratch", trained).recipe.weights) == ("pretrained", "none")
     with pytest.raises(RecipeError, match="did you mean 'resnet'"):
         system("resnett", recipe)

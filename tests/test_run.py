@@ -133,7 +133,8 @@ def test_no_entry_of_a_resumption_is_lost(tmp_path, small_recipe, start, monkeyp
     held = run_folder._hold
 
     def hold_late(path):  # another process resumed the run, and ended, before this one got the lock
-        Run.open(path).resumed({"versions": {"torch": "98.0"}, "machine": {}})
+        now = Run.open(path)
+        now.resumed({"plan": now.info["plan"], "versions": {"torch": "98.0"}, "machine": {}})
         held(path)
 
     monkeypatch.setattr(run_folder, "_hold", hold_late)
@@ -169,7 +170,7 @@ def test_what_a_run_was_asked_for_cannot_be_edited_unnoticed(tmp_path, small_rec
 
 def test_an_edited_audit_is_not_reported(tmp_path):
     audit = Audit.read(Path(__file__).parent / "golden" / "atlas" / "audit.json")
-    run = Run.start(tmp_path / "run", {"systems": {}, "seeds": [], "folds": []}, None, resume=False, audit=audit)
+    run = Run.start(tmp_path / "run", {"systems": {}, "seeds": [], "folds": [], "plan": {}}, None, resume=False, audit=audit)
     assert run.audit() == audit
     audit.model_copy(update={"n_photographs": audit.n_photographs + 1}).write(run.path / "audit.json")
     with pytest.raises(RunError, match=r"audit\.json is not what was written"):
