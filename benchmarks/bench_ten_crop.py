@@ -5,7 +5,8 @@
 The plain way is the usual one: torchvision's TenCrop, each crop a pass of the timm ResNet-50 in fp32 and contiguous memory, the
 probabilities averaged. Each round is one batch of photographs at rest in memory; compare medians, on a machine that does nothing
 else. In the extra columns: photographs per second, and for ours the ratio to the plain way in the same run, the largest difference
-in any score and the change in mAP-class on labels drawn from the plain way's scores.
+in any score of both tasks and the change in mAP-class on labels drawn from the plain way's scores. The network is untrained, so these two tell of the
+arithmetic; what it does to a trained network's mAP is for a run on photographs.
 """
 
 from __future__ import annotations
@@ -53,10 +54,12 @@ def case(request):
 def plain(network, images):
     preprocessing = network.preprocessing
     crops = TenCrop(preprocessing.crop)(images)
-    total = 0
+    lesions = sites = 0
     for crop in crops:
-        total = total + torch.sigmoid(network(normalise(crop, preprocessing.mean, preprocessing.std).contiguous()).logits["lesion"])
-    return total / len(crops)
+        logits = network(normalise(crop, preprocessing.mean, preprocessing.std).contiguous()).logits
+        lesions = lesions + torch.sigmoid(logits["lesion"])
+        sites = sites + torch.softmax(logits["site"], dim=1)
+    return {"lesion": lesions / len(crops), "site": sites / len(crops)}
 
 
 @pytest.mark.benchmark(group="ten-crop, ResNet-50")
@@ -72,18 +75,18 @@ def test_ten_eager_passes(benchmark, case):
 def test_ours(benchmark, case):
     network, fabric, images = case
     contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    seconds = []
     with torch.no_grad():
-        plain(contiguous, images.to(fabric.device))
-        begun = time.perf_counter()
-        expected = plain(contiguous, images.to(fabric.device)).cpu().numpy()
-        seconds = time.perf_counter() - begun
-    found = (
-        benchmark.pedantic(lambda: predict_batch(fabric, network, images), rounds=ROUNDS, warmup_rounds=1)["lesion"].cpu().numpy()
-    )
-    labels = (np.random.default_rng(0).random(expected.shape) < expected).astype(np.int8)
-    means = [float(np.nanmean(average_precision(scores, labels))) for scores in (expected, found)]
+        for _ in range(ROUNDS + 1):
+            begun = time.perf_counter()
+            expected = {task: scores.cpu().numpy() for task, scores in plain(contiguous, images.to(fabric.device)).items()}
+            seconds.append(time.perf_counter() - begun)
+    answer = benchmark.pedantic(lambda: predict_batch(fabric, network, images), rounds=ROUNDS, warmup_rounds=1)
+    found = {task: scores.cpu().numpy() for task, scores in answer.items()}
+    labels = (np.random.default_rng(0).random(expected["lesion"].shape) < expected["lesion"]).astype(np.int8)
+    means = [float(np.nanmean(average_precision(scores["lesion"], labels))) for scores in (expected, found)]
     benchmark.extra_info["photographs_per_second"] = round(BATCH / benchmark.stats.stats.median, 2)
-    benchmark.extra_info["ratio"] = round(seconds / benchmark.stats.stats.median, 2)
+    benchmark.extra_info["ratio"] = round(float(np.median(seconds[1:])) / benchmark.stats.stats.median, 2)
     benchmark.extra_info["precision"] = str(fabric.strategy.precision.precision)
-    benchmark.extra_info["largest_difference"] = f"{np.abs(found - expected).max():.1e}"
+    benchmark.extra_info["largest_difference"] = f"{max(np.abs(found[task] - expected[task]).max() for task in found):.1e}"
     benchmark.extra_info["change_in_map"] = f"{means[1] - means[0]:+.1e}"

@@ -129,7 +129,7 @@ def wait_until(happened: Callable[[], bool], timeout: float = 60) -> None:
         time.sleep(0.005)
 
 
-_OF_THE_CLOCK = {"command", "seconds", "images_per_second", "device_hours", "resumed", "sha256"}
+_OF_THE_CLOCK = {"command", "seconds", "images_per_second", "device_hours", "by_system", "resumed", "sha256"}
 
 
 def content(run: Path) -> dict[str, object]:

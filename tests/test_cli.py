@@ -20,7 +20,7 @@ from rich.console import Console
 
 from conftest import SMALL_TAXONOMY, small_folder
 from predilect.__main__ import main as start_command_line
-from predilect.cli import _COMMANDS, main
+from predilect.cli import _COMMANDS, main, show
 from predilect.cli.demo import _clear
 from predilect.cli.scores import _image_ids
 from predilect.cli.show import command_line, print_table, training, typed
@@ -141,14 +141,20 @@ def test_no_record_holds_the_folders_of_the_user(place):
         ("weights='/home/dr-x/w.safetensors'", "weights=w.safetensors"),
         ("--set=weights=/home/dr-x/w.safetensors", "--set=weights=w.safetensors"),
         ("runs/a", "runs/a"),
+        ("patients/anna/new", "new"),
+        ("mtl=patients/anna/p.csv", "mtl=p.csv"),
+        ("lesion/erythema", "lesion/erythema"),
+        ("--resume", ""),
         ("/", "/"),
         ("iterations=3", "iterations=3"),
     ],
 )
-def test_of_an_absolute_path_the_command_line_keeps_the_last_component(argument, kept):
+def test_of_a_path_the_command_line_keeps_the_last_component(argument, kept, tmp_path, monkeypatch):
+    (tmp_path / "patients" / "anna").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     before = typed.set([argument])
     try:
-        assert command_line() == f"predilect {kept}"
+        assert command_line() == f"predilect {kept}".rstrip()
     finally:
         typed.reset(before)
 
@@ -429,11 +435,14 @@ def test_ctrl_c_while_the_modules_load_is_one_word(monkeypatch, capsys):
     assert capsys.readouterr().err == "stopped\n"
 
 
-@pytest.mark.parametrize(("terminal", "lines"), [(True, 4), (False, 2)])
+@pytest.mark.parametrize(("terminal", "lines"), [(True, 5), (False, 2)])
 def test_a_table_folds_words_in_a_terminal_only_and_loses_nothing(monkeypatch, terminal, lines):
     out = io.StringIO()
-    monkeypatch.setattr("predilect.cli.show.console", Console(file=out, width=60, force_terminal=terminal, color_system=None))
-    cells = ["lesion/squamous cell carcinoma/keratoacanthoma", "1,234", "one, two, three, four, five, six, seven, eight"]
+    monkeypatch.setattr(
+        "predilect.cli.show.console",
+        Console(file=out, width=60, force_terminal=terminal, color_system=None, markup=show.console._markup),
+    )
+    cells = ["lesion/squamous cell [in situ]/keratoacanthoma [/x]", "1,234", "one, two, three, four, five, six, seven, eight"]
     print_table("Title", ["class", "present", "words"], [cells])
     shown = out.getvalue().splitlines()
     assert max(map(len, shown)) <= 60 or not terminal

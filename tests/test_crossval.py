@@ -177,6 +177,22 @@ def test_a_truncated_result_names_the_remedy(finished, tmp_path):
         Run.open(tmp_path / "run").predictions()
 
 
+def test_a_fold_without_its_log_is_not_reported(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    (tmp_path / "run" / "mtl" / "seed-1" / "fold-0" / "log.jsonl").unlink()
+    with pytest.raises(RunError, match=r"log\.jsonl: there is no such file; remove .*fold-0 and --resume"):
+        Run.open(tmp_path / "run").predictions()
+
+
+@pytest.mark.parametrize("edit", ['"seconds": NaN', '"seconds": "\\ud800"'])
+def test_a_result_that_no_seal_can_be_made_for_is_changed(finished, tmp_path, edit):
+    shutil.copytree(finished.path, tmp_path / "run")
+    result = tmp_path / "run" / "mtl" / "seed-1" / "fold-0" / "result.json"
+    result.write_text(re.sub(r'"seconds": [0-9.]+', lambda _: edit, result.read_text()))
+    with pytest.raises(RunError, match="is not what was written"):
+        Run.open(tmp_path / "run").predictions()
+
+
 def test_an_edited_fold_is_trained_again_once_it_is_removed(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):
     shutil.copytree(finished.path, tmp_path / "run")
     path = tmp_path / "run" / "mtl" / "seed-1" / "fold-0" / "predictions.parquet"

@@ -76,7 +76,14 @@ def written(recipe, path: Path) -> Path:
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(small_atlas, small_recipe, tmp_path):
     # Running statistics would be those of half a batch; frozen, only the order of sums differs.
-    changes = {"batchnorm": "frozen", "optimizer": "sgd", "learning_rate": 1e-3, "iterations": 3, "validate_every": 1}
+    changes = {
+        "batchnorm": "frozen",
+        "optimizer": "sgd",
+        "learning_rate": 1e-3,
+        "iterations": 3,
+        "validate_every": 1,
+        "average_decay": 0.5,
+    }
     recipe = written(small_recipe.model_copy(update={**changes, "accumulate": 2, "keep": "last"}), tmp_path / "recipe.toml")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     alone = train([], small_atlas.path, recipe, tmp_path / "one", 1)

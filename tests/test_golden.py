@@ -105,6 +105,7 @@ NOTES = [
     f"The photographs of {name} are drawn by a program and show nothing but the form of the files."
     for name in ("archive", "clinic A")
 ]
+RANDOM = "From random weights, without ImageNet: mtl."
 VERSIONED = ("python", "predilect", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
 
@@ -349,7 +350,7 @@ def test_the_run_opens():
     assert run.info["atlas_hash"] == atlas.content_hash
     rows = json.dumps([list(row) for row in zip(IDS, GROUPS, FOLDS, strict=True)])
     assert run.info["splits_hash"] == hashlib.sha256(rows.encode()).hexdigest()
-    assert run.info["notes"] == NOTES
+    assert run.info["notes"] == [RANDOM, *NOTES]
     assert run.info["sources"] == SOURCES
     assert tuple(run.info["versions"]) == VERSIONED
     assert run.info["machine"] == {"device": "a processor", "devices": 1, "threads": 1, "precision": "32-true"}
@@ -365,7 +366,7 @@ def sealed(value: dict[str, object]) -> str:
 
 def test_the_folds_of_the_run_read():
     run = Run.open(GOLDEN / "run")
-    same = {"chosen_iteration": 3, "iterations": 3, "drops": [2, 3], "images_per_second": 6.0, "seconds": 2.25}
+    same = {"chosen_iteration": 3, "iterations": 3, "drops": [2, 3], "images_per_second": 6.0, "seconds": 2.25, "devices": 1}
     counts = ({"n_train": 3, "n_validation": 1, "n_test": 3}, {"n_train": 2, "n_validation": 1, "n_test": 4})
     for fold, (count, loss) in enumerate(zip(counts, (0.8003566861152649, 4.115236401557922), strict=True)):
         result = run.fold_result("mtl", 1, fold)
@@ -375,7 +376,8 @@ def test_the_folds_of_the_run_read():
         for name in ("predictions.parquet", "log.jsonl"):
             assert files[name] == hashlib.sha256((run.fold_folder("mtl", 1, fold) / name).read_bytes()).hexdigest()
         assert digest == sealed({**result, "files": files})
-    assert run.cost() == {"device_hours": 4.5 / 3600, "images_per_second": 6.0}
+    spent = {"trainings": 2, "device_hours": 4.5 / 3600, "images_per_second": 6.0}
+    assert run.cost() == {**spent, "by_system": {"mtl": spent}}
     assert run.curves().rows() == [
         ("mtl", 1, 0, 1, 2.4666709899902344, 0.7199990749359131, 0.002),
         ("mtl", 1, 0, 2, 2.8669039607048035, 0.7693192958831787, 0.002),
@@ -463,7 +465,7 @@ def test_the_report_keeps_its_schema_and_its_numbers():
     run = Run.open(GOLDEN / "run")
     told = {key: value for key, value in run.info.items() if key not in ("files", "plan", "resumed")}
     assert document["provenance"] == {**told, **run.cost()}
-    assert document["notes"][:2] == NOTES
+    assert document["notes"][:3] == [RANDOM, *NOTES]
     assert document["truth"] == {
         "n_images": 7, "n_groups": 6, "grouped": True, "n_lesion_known": 6, "n_site_known": 5, "machine_made": ["scale"],
     }  # fmt: skip

@@ -284,16 +284,13 @@ def test_without_the_papers_numbers_the_report_has_none(evaluation, tmp_path, un
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["published"] is None
 
 
-def test_the_ensembles_are_told_where_they_stand_beside_what_they_are_made_of():
-    def told(*systems: str) -> list[str]:
-        return ensembles(made_evaluation(3, 2, systems=systems))
-
-    assert told("resnet", "mtl") == []
-    assert told("ensemble", "theirs") == []  # another program's, of which nothing is known
-    first, second = told("resnet", "mtl", "ensemble", "ensemble-mean")
-    assert "ensemble takes the higher and ensemble-mean takes the mean" in first
-    assert "7 of 25" in second
-    assert "ensemble-mean" not in told("resnet", "mtl", "ensemble")[0]
+def test_the_ensembles_of_a_run_are_told():
+    assert ensembles([]) == []
+    (both,) = ensembles(["ensemble", "ensemble-mean"])
+    assert "ensemble takes the higher and ensemble-mean takes the mean" in both
+    assert "7 of 25" in both
+    (one,) = ensembles(["ensemble"])
+    assert "ensemble-mean" not in one
 
 
 def test_the_section_of_predilection_says_what_came_of_the_papers_observation(page, evaluation):
@@ -324,11 +321,13 @@ def test_a_correlation_is_judged_by_its_interval(evaluation):
 
 def test_the_time_of_the_trainings_is_told_where_it_is_known(evaluation, tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr("predilect.report.report.draw_all", lambda evaluation, curves: [blank_curves()])
-    timed = {"device_hours": 3.14159, "images_per_second": 27.18}
+    spent = {"trainings": 6, "device_hours": 3.14159, "images_per_second": 27.18}
+    timed = {**spent, "by_system": {"mtl": {**spent, "images_per_second": 19.04}}}
     for provenance, told in ((timed, True), ({"device_hours": None}, False), ({}, False)):
         report = build_report(evaluation, provenance={"command": "predilect", **provenance})
         text = Page(write_report(report, tmp_path).read_text(encoding="utf-8")).text()
-        assert ("3.14 device-hours for all trainings, at 27.2 images per second" in text) == told
+        for row in ("mtl 6 3.14 19.0", "all 6 3.14 27.2"):
+            assert (row in " ".join(text.split())) == told
 
 
 def blank_curves() -> Drawing:

@@ -262,8 +262,17 @@ def test_the_folder_is_made_whole_or_not_at_all(tmp_path, small_recipe, start, m
 
 def test_the_cost_counts_every_finished_fold(tmp_path, small_atlas, small_splits, small_recipe, start, fabric):
     run = start(tmp_path / "run", small_recipe)
-    assert run.cost() == {"device_hours": 0.0, "images_per_second": 0.0}
+    assert run.cost() == {"trainings": 0, "device_hours": 0.0, "images_per_second": 0.0, "by_system": {}}
     cross_validate(run, small_atlas, small_splits, [system("mtl", small_recipe)], fabric=fabric)
     result = run.fold_result("mtl", 1, 0)
-    assert run.cost()["device_hours"] == pytest.approx(result["seconds"] / 3600, abs=1e-6)
-    assert result["images_per_second"] > 0
+    spent = run.cost()
+    assert spent["device_hours"] == pytest.approx(result["seconds"] / 3600, abs=1e-6)
+    assert spent["images_per_second"] == pytest.approx(result["images_per_second"], abs=0.01)
+    assert spent["images_per_second"] > 0
+    assert spent["by_system"] == {"mtl": {key: spent[key] for key in ("trainings", "device_hours", "images_per_second")}}
+
+
+def test_the_speed_of_several_systems_is_photographs_by_seconds():
+    slow, fast = ({"iterations": 100, "images_per_second": speed, "seconds": 50.0, "devices": 2} for speed in (2.0, 8.0))
+    spent = run_folder._spent([(slow, 1), (fast, 4)])  # 100 photographs in 50 s, 400 in 50 s
+    assert spent == {"trainings": 2, "device_hours": round(200 / 3600, 6), "images_per_second": 5.0}

@@ -14,7 +14,7 @@ from made_evaluation import LESIONS, MACHINE, SITES, made_curves, made_evaluatio
 from predilect.evaluation.scores import Comparison, Evaluation
 from predilect.report.frames import TABLE_NAMES, csv_tables
 from predilect.report.published import published_table
-from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table, terminal_table
+from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table, terminal_tables
 from predilect.report.wording import Estimate, cautions, interval, number, p_value, reading_guide, signed, verdicts
 
 EVALUATION = made_evaluation(12, 9)
@@ -68,11 +68,25 @@ def test_headline_rows_hold_the_numbers_of_each_system(evaluation):
     assert by_seed[-1].estimates["top3"] == Estimate(evaluation.systems["mtl"].seeds["2"].top3)
 
 
-def test_the_terminal_table_prints_each_number_once_and_no_empty_metric():
+SYSTEMS = ("alexnet", "resnet", "resnet-site", "mtl", "ensemble", "ensemble-mean", "mtl-scratch", "modern-mtl")
+
+
+def test_the_terminal_tables_print_each_number_and_no_empty_metric():
     def printed(evaluation: Evaluation) -> str:
-        console = Console(file=io.StringIO(), width=160)
-        console.print(terminal_table(evaluation))
+        console = Console(file=io.StringIO(), width=80)
+        for table in terminal_tables(evaluation):
+            console.print(table)
         return console.file.getvalue()
+
+    many = made_evaluation(3, 2, systems=SYSTEMS)
+    shown = printed(many)
+    assert "…" not in shown
+    for name in SYSTEMS:
+        assert name in shown
+        lesion = many.systems[name].lesion
+        if lesion is not None:
+            assert number(lesion.map_class) in shown
+            assert interval(lesion.map_image_low, lesion.map_image_high) in shown
 
     whole = printed(made_evaluation(12, 9))
     assert number(made_evaluation(12, 9).systems["mtl"].site.top3) in whole
@@ -95,7 +109,11 @@ def test_lesions_stand_as_rows_with_the_best_as_printed_marked(evaluation):
     assert few.scores[0].value is not None
     assert few.scores[0].low is None
     assert few.differences[0].p is None
-    assert [row.name for row in table.means] == ["mAP-class (11 lesions)", "mAP-image (20,119 photographs)"]
+    assert [row.name for row in table.means] == [
+        "mAP-class (11 lesions)",
+        "mAP-class, fold mean (11 lesions)",
+        "mAP-image (20,119 photographs)",
+    ]
     assert table.means[0].differences[0].metric == "map_class"
 
 

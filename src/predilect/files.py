@@ -50,7 +50,7 @@ _held: dict[tuple[int, int, int], str] = {}
 _asking = threading.Lock()
 
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room and start the command again, nothing is left half-written"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room and give the command again, with --resume where it takes that"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; choose a place that may be written to"),
 }
 
@@ -241,7 +241,10 @@ def seal(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_sealed(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object carries the checksum of its content, as `seal` gave it."""
-    return seal({key: item for key, item in value.items() if key != _SEAL}) == value
+    try:
+        return seal({key: item for key, item in value.items() if key != _SEAL}) == value
+    except ValueError:  # NaN or half a character: `seal` writes no such thing
+        return False
 
 
 def checksum(path: Path) -> str:

@@ -151,7 +151,9 @@ class Recipe(_Settings):
         if self.validation_share == 0 and (self.schedule == "plateau" or self.patience > 0 or self.keep == "best"):
             raise ValueError("validation_share 0 leaves nothing for schedule 'plateau', patience above 0 or keep 'best' to look at")
         if self.frozen_stages > 0 and self.weights == "none":
-            raise ValueError(f"frozen_stages {self.frozen_stages} would keep random weights, for weights is 'none'")
+            raise ValueError(
+                f"frozen_stages {self.frozen_stages} would keep random weights, for weights is 'none'; set frozen_stages=0"
+            )
         return self
 
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 from predilect.errors import RecipeError, nearest
 from predilect.labels.tasks import LESION, SITE
 from predilect.recipe import SYSTEMS, Recipe, System, system, with_weights
-from predilect.run import ENSEMBLES, ReportPlan
+from predilect.run import ENSEMBLES, ReportPlan, check_members
 
 __all__ = ["BUDGETS", "EXPERIMENTS", "Budget", "experiments", "plan_of"]
 
@@ -71,7 +71,7 @@ BUDGETS: Mapping[str, Budget] = {
             "paper-mtl": _SHORT,
             "paper-resnet": _SHORT,
             "paper-resnet-site": _SHORT,
-            "paper-alexnet": (*_SMALL, "iterations=120", "validate_every=12", "plateau_patience=2"),
+            "paper-alexnet": (*_SMALL, "iterations=32", "validate_every=3", "plateau_patience=2"),
         },
         words="the paper's recipes shrunk to what two processor cores do in some hours",
     ),
@@ -112,17 +112,15 @@ def experiments(
         settings: Further ``key=value`` settings, for every recipe.
 
     Raises:
-        RecipeError: If there is no such experiment, one is named twice, an ensemble lacks a member, a file is for a backbone that none has, or
+        RecipeError: If there is no such experiment, an ensemble lacks a member, a file is for a backbone that none has, or
             a setting is wrong.
     """
     for name in names:
         if name not in EXPERIMENTS:
             raise RecipeError(f"there is no experiment {name!r}: {nearest(name, EXPERIMENTS)}")
-        missing = [member for member in ENSEMBLES[name].members if member not in names] if name in ENSEMBLES else []
-        if missing:
-            raise RecipeError(f"{name} is put together from other systems: name {' and '.join(missing)}, too")
-    if len(set(names)) < len(names):
-        raise RecipeError(f"each experiment is named once, found {', '.join(names)}")
+    check_members(names)
+    if from_scratch and {"mtl", "mtl-scratch"} <= set(names):
+        raise RecipeError("--from-scratch makes mtl and mtl-scratch the same: name one of them in --systems")
     chosen = []
     for name in (name for name in EXPERIMENTS if name in names and name not in ENSEMBLES):
         recipe = Recipe.open(_RECIPES[name], (*budget.settings.get(_RECIPES[name], ()), *settings))
@@ -130,7 +128,15 @@ def experiments(
     return with_weights(chosen, weights or {}, from_scratch=from_scratch)
 
 
-def plan_of(budget: Budget, names: Sequence[str], systems: Sequence[System], *, n_folds: int, seeds: Sequence[int]) -> ReportPlan:
+def plan_of(
+    budget: Budget,
+    names: Sequence[str],
+    systems: Sequence[System],
+    *,
+    n_folds: int,
+    seeds: Sequence[int],
+    settings: Sequence[str] = (),
+) -> ReportPlan:
     """What the report of a reproduction shows beside its systems, and its first lines: what ran.
 
     Args:
@@ -139,23 +145,28 @@ def plan_of(budget: Budget, names: Sequence[str], systems: Sequence[System], *, 
         systems: What is trained for them.
         n_folds: Folds that are tested.
         seeds: Training seeds.
+        settings: ``key=value`` settings that replaced those of every recipe.
     """
-    residual = [item for item in systems if item.name not in {"alexnet", "modern-mtl"}]
-    notes = []
-    if residual:
-        recipe = residual[0].recipe
-        side = recipe.preprocessing
-        notes.append(
-            f"Budget {budget.name}: {budget.words}. {n_folds} folds, seeds {', '.join(map(str, seeds))}, crops of {side.crop} pixels from a "
-            f"shorter side of {side.jitter[0]} to {side.jitter[1]}, at most {recipe.iterations:,} iterations of {recipe.batch_size} "
-            f"photographs (the paper: 224 from 256 to 480, at most 120,000 of 20, 5 folds)."
-        )
-    random = [item.name for item in systems if item.recipe.weights == "none"]
-    if random:
-        notes.append(f"From random weights, without ImageNet: {', '.join(random)}.")
+    replaced = f", with {', '.join(settings)} in every recipe" if settings else ""
+    first = (
+        f"Budget {budget.name}: {budget.words}{replaced}. {n_folds} folds, seeds {', '.join(map(str, seeds))}. The paper: 5 folds, crops of "
+        f"224 pixels from a shorter side of 256 to 480, at most 120,000 iterations of 20 photographs."
+    )
+    trained: dict[str, list[str]] = {}
+    for item in systems:
+        trained.setdefault(_in_words(item.recipe), []).append(item.name)
     return ReportPlan(
         ensembles=tuple(name for name in names if name in ENSEMBLES),
         pairs=tuple(pair for pair in _PAIRS if set(pair) <= set(names)),
         beside_paper=True,
-        notes=tuple(notes),
+        notes=(first, *(f"{' and '.join(alike)}: {words}." for words, alike in trained.items())),
+    )
+
+
+def _in_words(recipe: Recipe) -> str:
+    side = recipe.preprocessing
+    watched = f"{recipe.validation_share:.0%} of the training photographs watch it" if recipe.validation_share else "no validation"
+    return (
+        f"{recipe.backbone}, crops of {side.crop} pixels from a shorter side of {side.jitter[0]} to {side.jitter[1]}, at most "
+        f"{recipe.iterations:,} iterations of {recipe.batch_size} photographs by {recipe.optimizer}, {watched}"
     )

@@ -37,10 +37,10 @@ def audit_command(atlas: Path, /) -> None:
     _print_missing(audit)
     _print_clusters(audit)
     for name, sentence in described(audit):
-        console.print(f"{name:<10}{sentence}", markup=False)
+        console.print(f"{name:<10}{sentence}")
     for caution in audit_cautions(audit):
-        console.print(f"note      {caution}", markup=False)
-    console.print(f"audit     {opened.path / AUDIT_FILE}", markup=False)
+        console.print(f"note      {caution}")
+    console.print(f"audit     {opened.path / AUDIT_FILE}")
 
 
 def _telling(stack: ExitStack) -> Callable[[str, int, int], None]:
@@ -96,7 +96,7 @@ def _print_clusters(audit: Audit) -> None:
     ]
     print_table("Copies", ["photographs", "pairs", "across", "labels that differ"], rows)
     if len(clusters) > _SHOWN:
-        console.print(f"          and {len(clusters) - _SHOWN:,} more clusters", markup=False)
+        console.print(f"          and {len(clusters) - _SHOWN:,} more clusters")
 
 
 def _across(cluster: Cluster) -> str:

@@ -70,11 +70,11 @@ def import_command(
     with counting("packing") as tell:
         atlas = build_atlas(imported, chosen, out, max_rejected=max_rejected, resume=resume, on_progress=tell)
     if left and not resume:
-        console.print("replaced  what was left of another import into this folder, which was stopped", markup=False)
+        console.print("replaced  what was left of another import into this folder, which was stopped")
     if resume and finished:
-        console.print("resume    the import was finished: only what it had left beside the atlas was removed", markup=False)
+        console.print("resume    the import was finished: only what it had left beside the atlas was removed")
     elif resume and not left:
-        console.print("resume    there was nothing to resume: all of it was packed now", markup=False)
+        console.print("resume    there was nothing to resume: all of it was packed now")
     _print_atlas(atlas)
 
 
@@ -124,7 +124,7 @@ def split_command(
         [_SHORT.get(name, name.removeprefix("fold ")) for name in table.columns],
         rows,
     )
-    console.print(f"folds     {opened.path / SPLITS_FILE}", markup=False)
+    console.print(f"folds     {opened.path / SPLITS_FILE}")
 
 
 def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0) -> Splits:
@@ -150,7 +150,6 @@ def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0)
     console.print(
         f"copies    {many(clusters, 'cluster')} of copies with {many(copies.height, 'photograph')}; {splits.clusters_joined} that join what "
         f"no id joins",
-        markup=False,
     )
     _caution(atlas, copies)
     return splits
@@ -171,7 +170,6 @@ def note_stale_audit(atlas: Atlas, out: Path) -> None:
         console.print(
             f"note      {path} is of other labels or photographs, so the report will show no audit; predilect audit {atlas.path} "
             f"makes it anew",
-            markup=False,
         )
 
 
@@ -188,7 +186,6 @@ def splits_of(atlas: Atlas) -> Splits:
     if splits.clusters_joined is None:
         console.print(
             f"note      {path} was made without looking for copies, which may lie on both sides; predilect split {atlas.path} looks",
-            markup=False,
         )
     return splits.check_for(np.array(atlas.photos["image_id"].to_list(), dtype=np.str_), atlas.content_hash)
 
@@ -202,7 +199,6 @@ def _caution(atlas: Atlas, copies: pl.DataFrame) -> None:
         console.print(
             f"note      The largest cluster of copies, {sizes['cluster'][0]}, has {sizes['len'][0]:,} photographs, which all lie in one "
             f"fold; look at some of them, for something printed on all would join them too: {where}",
-            markup=False,
         )
 
 
@@ -216,18 +212,17 @@ def _print_atlas(atlas: Atlas) -> None:
     print_table("Labels", ["class", "present", "known", "made by"], rows)
     for source in atlas.sources:
         for note in source.notes:
-            console.print(f"note      {note}", markup=False)
+            console.print(f"note      {note}")
     own = {*PHOTO_SCHEMA.names(), *PACKED_COLUMNS, REFINEMENT_FLAG, *atlas.labels.columns}
     carried = [name for name in atlas.photos.columns if name not in own]
     if carried:
-        console.print(f"carried   columns of the source that nothing here reads: {', '.join(carried)}", markup=False)
+        console.print(f"carried   columns of the source that nothing here reads: {', '.join(carried)}")
     met = atlas.counts
     console.print(
         f"{many(met.photos, 'photograph')}; {many(met.rejected, 'row')} rejected, {met.excluded:,} of another kind left out, "
         f"{many(met.unlisted, 'image file')} named by no row",
-        markup=False,
     )
     if met.rejected:
-        console.print(f"rejected  {atlas.path / 'rejected.csv'}", markup=False)
-    console.print(f"terms     {atlas.path / 'refinement.csv'}", markup=False)
-    console.print(f"atlas     {atlas.path}", markup=False)
+        console.print(f"rejected  {atlas.path / 'rejected.csv'}")
+    console.print(f"terms     {atlas.path / 'refinement.csv'}")
+    console.print(f"atlas     {atlas.path}")

@@ -64,7 +64,7 @@ def demo_command(
         fabric=fabric,
         refit_name="mtl",
     )
-    console.print(_NOTE, markup=False)
+    console.print(_NOTE)
 
 
 def _draw(out: Path, images: int, seed: int) -> None:

@@ -9,9 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
-from predilect.atlas.splits import Splits
-from predilect.cli.data import SPLITS_FILE
-from predilect.cli.train import Flag, Settings, Weights, local_weights, named, run_folds, whole_numbers
+from predilect.cli.train import Flag, Settings, Weights, folds_to_make, local_weights, named, run_folds, whole_numbers
 from predilect.reproduction import BUDGETS, experiments, plan_of
 
 __all__ = ["reproduce_command"]
@@ -51,11 +49,11 @@ def reproduce_command(
         resume: Go on with a run that was stopped.
     """
     chosen = BUDGETS[budget]
-    names = list(chosen.experiments) if systems is None else named(systems)
+    by_default = [name for name in chosen.experiments if not (from_scratch and name == "mtl-scratch")]
+    names = by_default if systems is None else named(systems)
     trained = experiments(chosen, names, weights=local_weights(weights), from_scratch=from_scratch, settings=set_)
     chosen_seeds = list(chosen.seeds) if seeds is None else whole_numbers(seeds)
     opened = Atlas.open(atlas)
-    there = opened.path / SPLITS_FILE
-    k = Splits.read(there).k if there.exists() else chosen.folds if folds is None else folds
-    plan = plan_of(chosen, names, trained, n_folds=k, seeds=chosen_seeds)
-    run_folds(opened, trained, out, seeds=chosen_seeds, n_folds=folds, default_folds=chosen.folds, plan=plan, resume=resume)
+    n_folds = folds_to_make(opened, folds, chosen.folds)
+    plan = plan_of(chosen, names, trained, n_folds=n_folds, seeds=chosen_seeds, settings=set_)
+    run_folds(opened, trained, out, seeds=chosen_seeds, n_folds=n_folds, plan=plan, resume=resume)

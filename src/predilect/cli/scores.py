@@ -63,7 +63,7 @@ def evaluate_command(
     report = build_report(evaluation, provenance=provenance, curves=None, notes=[], title=", ".join(files))
     write_report(report, out)
     print_headline(evaluation)
-    console.print(f"report    {out / 'report.html'}", markup=False)
+    console.print(f"report    {out / 'report.html'}")
 
 
 def report_command(run: Path, /) -> None:
@@ -80,7 +80,7 @@ def report_command(run: Path, /) -> None:
     with counting("resampling") as tell:
         evaluation = opened.report(on_progress=tell)
     print_headline(evaluation)
-    console.print(f"report    {run / 'report' / 'report.html'}", markup=False)
+    console.print(f"report    {run / 'report' / 'report.html'}")
 
 
 def predict_command(

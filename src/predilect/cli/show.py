@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from predilect.evaluation.scores import Evaluation
-from predilect.report.tables import terminal_table
+from predilect.report.tables import terminal_tables
 from predilect.run import Run
 
 __all__ = [
@@ -40,7 +40,8 @@ __all__ = [
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]  # tables keep it in 64 bits
 
 # Under torchrun every process runs the command, and one of them speaks.
-console = Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+# Names and terms may hold brackets, which are no markup here.
+console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=os.environ.get("RANK", "0") != "0")
 
 _NO_BARS = console.quiet or not console.is_terminal
 
@@ -49,8 +50,9 @@ typed: ContextVar[Sequence[str]] = ContextVar("typed")
 
 
 def command_line() -> str:
-    """The command as it was typed, for the record; of absolute paths the last component only, since folders may name people."""
-    return shlex.join(["predilect", *map(_without_folders, typed.get(sys.argv[1:]))])
+    """The command as it was typed, for the record, without --resume; of paths the last component only, since folders may name people."""
+    arguments = [argument for argument in typed.get(sys.argv[1:]) if argument != "--resume"]
+    return shlex.join(["predilect", *map(_without_folders, arguments)])
 
 
 def resuming_command() -> str:
@@ -62,22 +64,23 @@ def resuming_command() -> str:
 def print_fresh_start(out: Path, *, resume: bool) -> None:
     """Say so where --resume is asked for and there is no run yet."""
     if resume and not (out.exists() and any(out.iterdir())):
-        console.print(f"resume    {out} holds no run yet: nothing to resume, it starts from the beginning", markup=False)
+        console.print(f"resume    {out} holds no run yet: nothing to resume, it starts from the beginning")
 
 
 def print_resumed(run: Run) -> None:
     """Say what of a run that goes on starts again, and what is no longer as it was."""
     for folder in run.without_checkpoint():
-        console.print(f"resume    {folder} has a log and no checkpoint: this training starts from the beginning", markup=False)
+        console.print(f"resume    {folder} has a log and no checkpoint: this training starts from the beginning")
     for note in run.notes()[len(run.info["notes"]) :]:
-        console.print(f"note      {note}", markup=False)
+        console.print(f"note      {note}")
 
 
 def _without_folders(argument: str) -> str:
     after_equals = (at + 1 for at, letter in enumerate(argument) if letter == "=")
     for start in (0, *after_equals):
         path = Path(argument[start:].strip("\"'"))
-        if path.is_absolute():
+        here = Path()
+        if path.is_absolute() or any(folder.is_dir() for folder in path.parents if folder != here):
             return argument[:start] + (path.name or path.anchor)
     return argument
 
@@ -92,7 +95,13 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         The function to tell: (done, total).
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=_NO_BARS) as bar:
         task = bar.add_task(what, total=None)
         named = console.is_terminal
@@ -100,7 +109,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         def tell(done: int, total: int) -> None:
             nonlocal named
             if not named:  # a log shows no bars
-                console.print(what, markup=False)
+                console.print(what)
                 named = True
             bar.update(task, completed=done, total=total)
 
@@ -119,7 +128,7 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
         The function to tell: (system, seed, fold or None, where it stands).
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
@@ -142,7 +151,7 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
                 bar.update(whole, completed=finished + len(lines))
                 lines[name] = bar.add_task(name, figures="")
                 if not console.is_terminal:  # a log shows no bars, and hours of silence look like a fault
-                    console.print(f"training {finished + len(lines)} of {trainings}: {name}", markup=False)
+                    console.print(f"training {finished + len(lines)} of {trainings}: {name}")
             held_out = "" if progress.validation_loss is None else f" held out {progress.validation_loss:.3f}"
             figures = (
                 f"loss {progress.loss:.3f}{held_out}  rate {progress.learning_rate:.1e}  {progress.images_per_second:.0f} images/s"
@@ -166,7 +175,11 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         )
     for row in rows:
         table.add_row(*row)
-    # Never narrower than its numbers: rich would cut columns off without a sign.
+    _print_whole(table)
+
+
+def _print_whole(table: Table) -> None:
+    """Print a table never narrower than its numbers, for rich would cut columns off without a sign."""
     needed = Measurement.get(console, console.options.update(width=1000), table)
     table.width = max(min(console.width, needed.maximum), needed.minimum) if console.is_terminal else needed.maximum
     console.print(table, crop=False, soft_wrap=False)
@@ -174,4 +187,5 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 def print_headline(evaluation: Evaluation) -> None:
     """Print the systems with their headline numbers and intervals."""
-    console.print(terminal_table(evaluation), soft_wrap=False)
+    for table in terminal_tables(evaluation):
+        _print_whole(table)

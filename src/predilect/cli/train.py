@@ -15,7 +15,7 @@ from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, split
 from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
 from predilect.errors import RecipeError, RunError, SplitError
 from predilect.recipe import Recipe, System, system, with_weights
-from predilect.run import ENSEMBLES, ReportPlan
+from predilect.run import ENSEMBLES, ReportPlan, check_members
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -26,6 +26,7 @@ __all__ = [
     "Weights",
     "compare",
     "crossval_command",
+    "folds_to_make",
     "local_weights",
     "named",
     "run_folds",
@@ -63,7 +64,7 @@ def train_command(
         atlas: The atlas folder, already split.
         recipe: A shipped recipe's name or a .toml file.
         out: The run folder to make.
-        system_name: mtl, resnet (lesions only), resnet-site (site only) or alexnet.
+        system_name: mtl, resnet (lesions only), resnet-site (site only), alexnet or mtl-scratch (from random weights).
         fold: The fold to hold out.
         seed: Decides weights, order and augmentation.
         weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors.
@@ -94,7 +95,7 @@ def train_command(
             trained = train_whole(run, opened, splits, chosen, fabric=fabric, on_progress=tell)
         if fabric.is_global_zero:
             write_bundle(bundle, trained)
-    console.print(f"bundle    {bundle}", markup=False)
+    console.print(f"bundle    {bundle}")
 
 
 def crossval_command(
@@ -137,17 +138,35 @@ def crossval_command(
     chosen_recipe = Recipe.open(recipe, set_)
     chosen = [system(name, chosen_recipe) for name in names if name not in ENSEMBLES]
     chosen = with_weights(chosen, local_weights(weights), from_scratch=from_scratch)
+    check_members(names)
     trained = [item.name for item in chosen]
-    for name in names:
-        if name in ENSEMBLES and not set(ENSEMBLES[name].members) <= set(trained):
-            raise RecipeError(
-                f"--systems {systems}: {name} is put together from {' and '.join(ENSEMBLES[name].members)}; name them, too"
-            )
     if refit is not None and refit not in trained:
         raise RecipeError(f"--refit {refit}: allowed are the systems that this run trains, {', '.join(trained)}")
     chosen_seeds = whole_numbers(seeds)
     plan = ReportPlan(ensembles=tuple(name for name in names if name in ENSEMBLES))
-    run_folds(Atlas.open(atlas), chosen, out, seeds=chosen_seeds, n_folds=folds, plan=plan, resume=resume, refit_name=refit)
+    opened = Atlas.open(atlas)
+    n_folds = folds_to_make(opened, folds, 5)
+    run_folds(opened, chosen, out, seeds=chosen_seeds, n_folds=n_folds, plan=plan, resume=resume, refit_name=refit)
+
+
+def folds_to_make(atlas: Atlas, asked_for: int | None, default: int) -> int:
+    """How many folds a cross-validation has: those of the atlas, or those that it is to be split into.
+
+    Args:
+        atlas: The photographs.
+        asked_for: By the user, or None.
+        default: Into how many an atlas is split where nobody asked for a number.
+
+    Raises:
+        SplitError: If the atlas is split into another number of folds than was asked for.
+    """
+    path = atlas.path / SPLITS_FILE
+    if not path.exists():
+        return default if asked_for is None else asked_for
+    k = Splits.read(path).k
+    if asked_for not in (None, k):
+        raise SplitError(f"--folds {asked_for}: {atlas.path} is split into {k}; leave --folds out, or run predilect split again")
+    return k
 
 
 def run_folds(
@@ -156,8 +175,7 @@ def run_folds(
     out: Path,
     *,
     seeds: Sequence[int],
-    n_folds: int | None,
-    default_folds: int = 5,
+    n_folds: int,
     plan: ReportPlan,
     resume: bool,
     refit_name: str | None = None,
@@ -169,27 +187,21 @@ def run_folds(
         systems: What to compare.
         out: The run folder.
         seeds: Training seeds.
-        n_folds: How many folds were asked for, or None.
-        default_folds: Into how many an atlas is split where none were.
+        n_folds: From `folds_to_make`.
         plan: What the report shows beside the systems.
         resume: Whether an existing run is gone on with.
         refit_name: A system to train on all groups, or None.
 
     Raises:
-        SplitError: If the atlas is split into another number of folds.
-        PredilectError: If anything else the user gave cannot be used.
+        PredilectError: If anything the user gave cannot be used.
     """
-    k = Splits.read(atlas.path / SPLITS_FILE).k if (atlas.path / SPLITS_FILE).exists() else n_folds
-    if n_folds not in (None, k):
-        raise SplitError(f"--folds {n_folds}: {atlas.path} is split into {k}; leave --folds out, or run predilect split again")
     from predilect.training.devices import make_fabric  # loads torch, which takes seconds
 
     fabric = make_fabric(systems[0].recipe.precision)
     if fabric.is_global_zero and not (atlas.path / SPLITS_FILE).exists():
-        split_atlas(atlas, folds=default_folds if n_folds is None else n_folds)
+        split_atlas(atlas, folds=n_folds)
     fabric.barrier()
-    folds = range(splits_of(atlas).k)
-    compare(atlas, systems, out, seeds=seeds, folds=folds, fabric=fabric, plan=plan, resume=resume, refit_name=refit_name)
+    compare(atlas, systems, out, seeds=seeds, folds=range(n_folds), fabric=fabric, plan=plan, resume=resume, refit_name=refit_name)
 
 
 def compare(
@@ -246,9 +258,9 @@ def compare(
         with counting("resampling") as tell_resampling:
             evaluation = run.report(on_progress=tell_resampling)
         print_headline(evaluation)
-        console.print(f"report    {out / 'report' / 'report.html'}", markup=False)
+        console.print(f"report    {out / 'report' / 'report.html'}")
         if refit_name is not None:
-            console.print(f"bundle    {bundle}", markup=False)
+            console.print(f"bundle    {bundle}")
 
 
 def _holds(bundle: Path, system_name: str) -> bool:
@@ -289,7 +301,7 @@ def local_weights(items: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for item in items:
         name, equals, file = item.partition("=")
-        if not (equals and name and file) or name in found:
+        if not (equals and name and Path(file).suffix == ".safetensors") or name in found:
             raise RecipeError(f"--weights {item}: write BACKBONE=FILE once for each backbone, such as resnet50=weights.safetensors")
         found[name] = Path(file)
     return found

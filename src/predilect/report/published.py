@@ -60,13 +60,9 @@ class Published(BaseModel):
         return next((value for lesion, value in rows.items() if term_key(lesion) == term_key(name)), None)
 
     def mean(self, system: str, metric: str) -> float | None:
-        """A system's `map_class` or `map_image`; None where the paper has not this system.
-
-        Raises:
-            KeyError: If there is no such mean.
-        """
+        """A system's `map_class` or `map_image`; None where the paper has not this system, or not this mean."""
         scores = self.systems.get(system)
-        return None if scores is None else {"map_class": scores.map_class, "map_image": scores.map_image}[metric]
+        return None if scores is None else {"map_class": scores.map_class, "map_image": scores.map_image}.get(metric)
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,6 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         by_seed=headline_table(evaluation, by_seed=True),
         verdicts=wording.verdicts(evaluation),
         lesion_tables=lesion_tables(evaluation, published),
-        ensembles=wording.ensembles(evaluation),
         other_data=None if published is None else wording.other_data(published.dataset, published.n_images, published.n_lesions),
         published_rows=[] if published is None else published_rows(evaluation, published),
         machine=machine_table(evaluation),

@@ -25,11 +25,11 @@ __all__ = [
     "machine_table",
     "site_systems",
     "site_table",
-    "terminal_table",
+    "terminal_tables",
 ]
 
 _METRICS: dict[str, str] = {**HEADLINE_METRICS[LESION], **HEADLINE_METRICS[SITE]}
-_LESION_MEANS = ("map_class", "map_image")  # the foot of a table of lesions
+_LESION_MEANS = ("map_class", "map_class_fold_mean", "map_image")  # the foot of a table of lesions
 _Pairs = tuple[tuple[str, str], ...]
 
 _PAIRS_BESIDE_SCORES = 2  # more pairs of systems than this get tables of their own
@@ -145,30 +145,27 @@ def headline_table(evaluation: Evaluation, *, by_seed: bool = False) -> list[Hea
     ]
 
 
-def terminal_table(evaluation: Evaluation) -> Table:
-    """The headline numbers for the terminal, a row per metric, so that several systems fit into eighty columns.
+def terminal_tables(evaluation: Evaluation) -> list[Table]:
+    """The headline numbers for the terminal: a table per task, a row per system, so that any number of systems fits into eighty columns.
 
-    Metrics that no system has are left out.
+    Tasks, systems and metrics without a number are left out.
     """
-    rows = headline_table(evaluation)
-    table = Table(
-        title="Scores of held-out photographs, with 95 % intervals",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("")
-    for row in rows:
-        table.add_column(row.system, justify="right", no_wrap=True)
+    tables = []
     for task, metrics in HEADLINE_METRICS.items():
-        for metric, name in metrics.items():
-            cells = [row.estimates[metric] for row in rows]
-            if any(cell.value is not None for cell in cells):
-                table.add_row(
-                    f"{task} {name}", *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in cells)
-                )
-    return table
+        rows = [row for row in headline_table(evaluation) if any(row.estimates[metric].value is not None for metric in metrics)]
+        shown = {metric: name for metric, name in metrics.items() if any(row.estimates[metric].value is not None for row in rows)}
+        if not rows:
+            continue
+        title = f"{task.capitalize()} scores of held-out photographs, with 95 % intervals"
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("system", no_wrap=True)
+        for name in shown.values():
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            cells = [row.estimates[metric] for metric in shown]
+            table.add_row(row.system, *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in cells))
+        tables.append(table)
+    return tables
 
 
 def lesion_tables(evaluation: Evaluation, published: Published | None = None) -> list[ClassTable]:
@@ -192,7 +189,7 @@ def lesion_tables(evaluation: Evaluation, published: Published | None = None) ->
     tables = [
         ClassTable(*each, _lesion_rows(evaluation, *each, machine_made=False), _lesion_means(evaluation, *each)) for each in columns
     ]
-    return [tables[0] if published is None else _beside(tables[0], published), *tables[1:]]
+    return [tables[0] if published is None else _beside(evaluation, tables[0], published), *tables[1:]]
 
 
 def machine_table(evaluation: Evaluation) -> ClassTable:
@@ -257,7 +254,7 @@ def _lesion_rows(evaluation: Evaluation, systems: tuple[str, ...], pairs: _Pairs
     return tuple(rows)
 
 
-def _beside(table: ClassTable, published: Published) -> ClassTable:
+def _beside(evaluation: Evaluation, table: ClassTable, published: Published) -> ClassTable:
     """The table with the paper's columns, or as it is where they would be empty."""
     rows = tuple(
         replace(row, published=tuple(published.lesion(system, row.name) for system in table.systems)) for row in table.rows
@@ -266,19 +263,28 @@ def _beside(table: ClassTable, published: Published) -> ClassTable:
         return table
     means = tuple(
         replace(row, published=tuple(published.mean(system, metric) for system in table.systems))
-        for row, metric in zip(table.means, _LESION_MEANS, strict=True)
+        for row, metric in zip(table.means, _lesion_metrics(evaluation), strict=True)
     )
     found = frozenset(system for system in table.systems if system in published.systems)
     return replace(table, rows=rows, means=means, published=found)
+
+
+def _lesion_metrics(evaluation: Evaluation) -> list[str]:
+    """The means in the foot of a table of lesions; the one over folds only where there are folds."""
+    scored = lesion_systems(evaluation).values()
+    return [
+        metric for metric in _LESION_MEANS if any(getattr(scores, metric) is not None for scores in scored) or metric == "map_class"
+    ]
 
 
 def _lesion_means(evaluation: Evaluation, systems: tuple[str, ...], pairs: _Pairs) -> tuple[MeanRow, ...]:
     scored = lesion_systems(evaluation)
     first = next(iter(scored.values()))
     compared = {(item.system_a, item.system_b, item.metric): item for item in evaluation.comparisons if item.task == LESION}
-    counted = (f"{first.n_classes_defined:,} lesions", f"{first.n_images_defined:,} photographs")
+    lesions, photographs = f"{first.n_classes_defined:,} lesions", f"{first.n_images_defined:,} photographs"
     rows = []
-    for metric, over in zip(_LESION_MEANS, counted, strict=True):
+    for metric in _lesion_metrics(evaluation):
+        over = photographs if metric == "map_image" else lesions
         scores = tuple(_headline(evaluation.systems[system], metric) for system in systems)
         differences = tuple(compared.get((*pair, metric)) for pair in pairs)
         rows.append(MeanRow(f"{_METRICS[metric]} ({over})", scores, (), _best(systems, scores), differences))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from predilect.evaluation.scores import Comparison, Evaluation, PredilectionGain
@@ -186,6 +186,12 @@ def reading_guide(evaluation: Evaluation) -> list[str]:
             "the mean over folds have the same sign. Bold in a table marks the highest number of a row and claims nothing."
         ),
     ]
+    if evaluation.gains:
+        guide.append(
+            "Strength is how far a lesion's sites diverge from the base rates of all sites, in bits (Kullback-Leibler), less what sites permuted "
+            "over groups give a lesion as rare. Gain and strength are resampled together. Noise on both sides draws their rank correlation "
+            "towards 0, and its interval with it."
+        )
     names = _names(evaluation)
     if names["undefined"]:
         guide.append(f"No AP, since no photograph is known to show it: {_listed(names['undefined'])}.")
@@ -194,19 +200,22 @@ def reading_guide(evaluation: Evaluation) -> list[str]:
     return guide
 
 
-def ensembles(evaluation: Evaluation) -> list[str]:
-    """What the columns `ensemble` and `ensemble-mean` are, where they stand beside the two systems they are made of."""
+def ensembles(names: Sequence[str]) -> list[str]:
+    """What the ensembles of a run are.
+
+    Args:
+        names: ``ensemble`` and ``ensemble-mean``, those that a report shows.
+    """
     takes = {"ensemble": "the higher", "ensemble-mean": "the mean"}
-    found = [f"{name} takes {which}" for name, which in takes.items() if name in evaluation.systems]
-    if not found or not {"resnet", "mtl"} <= evaluation.systems.keys():
+    found = [f"{name} takes {takes[name]}" for name in names]
+    if not found:
         return []
-    return [
-        f"Of the two scores that resnet and mtl give a photograph out of fold, {' and '.join(found)}, lesion by lesion.",
-        (
-            "The paper's ensemble is below MTL for 7 of 25 lesions, so it cannot have been the better system for each lesion: that "
-            "would be below neither."
-        ),
-    ]
+    first = f"Of the two scores that resnet and mtl give a photograph out of fold, {' and '.join(found)}, lesion by lesion."
+    second = (
+        "The paper's ensemble is below MTL for 7 of 25 lesions, so it cannot have been the better system for each lesion: that "
+        "would be below neither."
+    )
+    return [f"{first} {second}"]
 
 
 def gain_findings(pair: PredilectionGain) -> list[str]:
@@ -219,7 +228,7 @@ def gain_findings(pair: PredilectionGain) -> list[str]:
         first = f"{told}: the rank correlation of gain and strength is {number(r)}, without an interval; nothing follows from it."
     else:
         numbers = f"(rank correlation {number(r)}, 95 % interval {number(low)} to {number(high)})"
-        if low <= 0 <= high:
+        if low <= 0 <= high or _sign(r) != _sign(low):
             first = (
                 f"{told}: it is not shown that lesions with a stronger predilection gain more, nor that they gain less {numbers}."
             )

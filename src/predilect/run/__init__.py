@@ -14,6 +14,16 @@ report/                                      report.json, report.html, figures a
 """
 
 from predilect.run.folder import LOG_FILE, PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
-from predilect.run.plan import ENSEMBLES, Ensemble, ReportPlan
+from predilect.run.plan import ENSEMBLES, Ensemble, ReportPlan, check_members
 
-__all__ = ["ENSEMBLES", "LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Ensemble", "ReportPlan", "Run"]
+__all__ = [
+    "ENSEMBLES",
+    "LOG_FILE",
+    "PREDICTIONS_FILE",
+    "STATE_FILE",
+    "WEIGHTS_FILE",
+    "Ensemble",
+    "ReportPlan",
+    "Run",
+    "check_members",
+]

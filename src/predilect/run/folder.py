@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import polars as pl
 
 from predilect.atlas.audit import AUDIT_FILE, Audit
@@ -20,6 +20,7 @@ from predilect.files import checksum, hold, holding, is_sealed, read_json, remov
 from predilect.predictions import Predictions, Truth
 from predilect.report.published import published_table
 from predilect.report.report import build_report, write_report
+from predilect.report.wording import ensembles as ensembles_in_words
 from predilect.run.plan import ENSEMBLES, ReportPlan
 from predilect.run.record import RECORD_FILE, changes, check_same, notes, read_record, resumption, write_record
 
@@ -90,7 +91,7 @@ class Run:
         """Remove what a kill has left, and write down under what the run goes on.
 
         Args:
-            info: Holds the ``plan``, the ``versions`` and the ``machine`` of now.
+            info: Holds the ``command``, the ``plan``, the ``versions`` and the ``machine`` of now.
         """
         remove_leftovers(self.path)
         for training in self._trainings():
@@ -99,7 +100,11 @@ class Run:
             if last.is_file():
                 (training / STATE_FILE).unlink(missing_ok=True)
         # What is shown beside the systems is computed from what they predicted, and may be asked for anew.
-        added = {**self.info, "plan": info["plan"], "resumed": [*self.info["resumed"], resumption(info)]}
+        plan = ReportPlan.of(info["plan"])
+        for name in set(self.plan.ensembles) - set(plan.ensembles):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        asked_for = {"command": info["command"], "plan": info["plan"]} if plan != self.plan else {}
+        added = {**self.info, **asked_for, "resumed": [*self.info["resumed"], resumption(info)]}
         write_record(self.path, added)
         return type(self)(self.path, added)
 
@@ -182,10 +187,11 @@ class Run:
         if result is None:
             raise RunError(f"{folder} is not finished; go on with the run by --resume")
         for name, digest in result["files"].items():
-            if (folder / name).is_file() and checksum(folder / name) != digest:
-                raise _changed(folder / name)
-        if not (folder / PREDICTIONS_FILE).is_file():
-            raise RunError(f"{folder / PREDICTIONS_FILE}: there is no such file; {_train_again(folder / PREDICTIONS_FILE)}")
+            if (folder / name).is_file():
+                if checksum(folder / name) != digest:
+                    raise _changed(folder / name)
+            elif Path(name) != WEIGHTS_FILE:
+                raise RunError(f"{folder / name}: there is no such file; {_train_again(folder / name)}")
         return Predictions.read(folder / PREDICTIONS_FILE)
 
     def _seed_predictions(self, system: str, seed: int) -> Predictions:
@@ -273,19 +279,17 @@ class Run:
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 
-    def cost(self) -> dict[str, float]:
-        """Device-hours of all finished folds, and their mean training speed in images per second."""
-        results = [
-            result
-            for system in self.systems
-            for seed in self.info["seeds"]
-            for fold in self.info["folds"]
-            if (result := self.fold_result(system, seed, fold)) is not None
-        ]
-        return {
-            "device_hours": round(sum(result["seconds"] for result in results) / 3600, 6),
-            "images_per_second": float(np.mean([result["images_per_second"] for result in results])) if results else 0.0,
-        }
+    def cost(self) -> dict[str, Any]:
+        """What the finished folds took: ``trainings``, ``device_hours`` (training and testing), ``images_per_second`` (photographs
+        trained on, by the time of training with its validations), and the same for each system in ``by_system``.
+        """
+        by_system: dict[str, list[tuple[Mapping[str, Any], int]]] = {}
+        for name, asked_for in self.info["systems"].items():
+            parts = [(name, seed, fold) for seed in self.info["seeds"] for fold in self.info["folds"]]
+            results = [result for part in parts if (result := self.fold_result(*part)) is not None]
+            by_system[name] = [(result, asked_for["recipe"]["batch_size"]) for result in results]
+        whole = _spent([part for parts in by_system.values() for part in parts])
+        return {**whole, "by_system": {name: _spent(parts) for name, parts in by_system.items() if parts}}
 
     def report(self, *, on_progress: Callable[[int, int], None] | None = None) -> Evaluation:
         """Evaluate the run and write its report into ``report/``.
@@ -308,13 +312,24 @@ class Run:
                 evaluation,
                 provenance={**provenance, **({"resumed": resumed} if resumed else {}), **self.cost()},
                 curves=self.curves(),
-                notes=[*self.plan.notes, *self.notes()],
+                notes=[*self.plan.notes, *ensembles_in_words(self.plan.ensembles), *self.notes()],
                 title=f"{', '.join(self.systems)} on {self.info['atlas']}",
                 audit=audit,
                 published=published_table() if self.plan.beside_paper else None,
             )
             write_report(report, self.path / "report")
             return evaluation
+
+
+def _spent(folds: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, float]:
+    """Sums over finished folds, each with its batch size."""
+    photographs = [result["iterations"] * batch_size for result, batch_size in folds]
+    seconds = sum(n / result["images_per_second"] for n, (result, _) in zip(photographs, folds, strict=True))
+    return {
+        "trainings": len(folds),
+        "device_hours": round(sum(result["seconds"] * result["devices"] for result, _ in folds) / 3600, 6),
+        "images_per_second": round(sum(photographs) / seconds, 2) if seconds else 0.0,
+    }
 
 
 def _hold(path: Path) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-__all__ = ["ENSEMBLES", "Ensemble", "ReportPlan"]
+from predilect.errors import RecipeError
+
+__all__ = ["ENSEMBLES", "Ensemble", "ReportPlan", "check_members"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,20 @@ ENSEMBLES: Mapping[str, Ensemble] = {
     "ensemble-mean": Ensemble(("resnet", "mtl"), "mean"),
 }
 """The paper's ensemble of its two ResNet-50s ("the best evaluation scores"), and the mean beside it."""
+
+
+def check_members(names: Sequence[str]) -> None:
+    """Make sure that each ensemble among the names has its members among them.
+
+    Raises:
+        RecipeError: If one has not.
+    """
+    for name in names:
+        missing = [member for member in ENSEMBLES[name].members if member not in names] if name in ENSEMBLES else []
+        if missing:
+            raise RecipeError(
+                f"{name} is put together from {' and '.join(ENSEMBLES[name].members)}: name {' and '.join(missing)}, too"
+            )
 
 
 @dataclass(frozen=True, slots=True)

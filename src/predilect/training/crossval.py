@@ -284,12 +284,18 @@ def _asked_for(
         "folds": list(folds),
         "atlas_hash": atlas.content_hash,
         "splits_hash": _splits_hash(splits),
-        "notes": list(dict.fromkeys(note for source in atlas.sources for note in source.notes)),
+        "notes": [*_random_start(systems), *dict.fromkeys(note for source in atlas.sources for note in source.notes)],
         "sources": [{"name": source.name, "licence": source.licence, "credit": source.credit} for source in atlas.sources],
         "versions": _versions(),
         "machine": describe_device(fabric),
     }
     return dict(json.loads(json.dumps(info)))  # tuples become lists
+
+
+def _random_start(systems: Sequence[System]) -> list[str]:
+    """What a reader must know of systems that did not start from weights of another task."""
+    names = [item.name for item in systems if item.recipe.weights == "none"]
+    return [f"From random weights, without ImageNet: {', '.join(names)}."] if names else []
 
 
 def _try_out(labels: LabelSpace, recipe: Recipe) -> None:
@@ -372,7 +378,7 @@ def _run_fold(
             save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
         counts = {"n_train": len(data.train_rows), "n_validation": len(data.validation_rows), "n_test": len(test_rows)}
         seconds = round(fitted.seconds + time.perf_counter() - begun, 2)
-        run.finish_fold(system.name, seed, fold, {**asdict(fitted), "seconds": seconds, **counts})
+        run.finish_fold(system.name, seed, fold, {**asdict(fitted), "seconds": seconds, "devices": fabric.world_size, **counts})
     fabric.barrier()
 
 
