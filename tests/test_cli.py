@@ -421,6 +421,15 @@ def test_ctrl_c_leaves_with_130(monkeypatch, capsys, tmp_path):
     assert one_line(capsys.readouterr().err) == "stopped\n"
 
 
+def test_the_first_lines_of_a_reproduction_hold_no_folder(place, tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr("predilect.cli.reproduce.run_folds", lambda *_, plan, **__: plans.append(plan))
+    weights = tmp_path / "dr-x" / "w.safetensors"
+    assert leave("reproduce", place.atlas, "--out", tmp_path / "new", "--systems", "mtl", "--set", f"weights={weights}") == 0
+    assert "with weights=w.safetensors in every recipe" in plans[0].notes[0]
+    assert "dr-x" not in "".join(plans[0].notes)
+
+
 def test_ctrl_c_while_the_modules_load_is_one_word(monkeypatch, capsys):
     def stopped(name: str, *_: object) -> None:
         if name == "predilect.cli":

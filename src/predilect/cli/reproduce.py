@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
+from predilect.cli.show import without_folders
 from predilect.cli.train import Flag, Settings, Weights, folds_to_make, local_weights, named, run_folds, whole_numbers
 from predilect.reproduction import BUDGETS, experiments, plan_of
 
@@ -55,5 +56,6 @@ def reproduce_command(
     chosen_seeds = list(chosen.seeds) if seeds is None else whole_numbers(seeds)
     opened = Atlas.open(atlas)
     n_folds = folds_to_make(opened, folds, chosen.folds)
-    plan = plan_of(chosen, names, trained, n_folds=n_folds, seeds=chosen_seeds, settings=set_)
+    told = [without_folders(setting) for setting in set_]
+    plan = plan_of(chosen, names, trained, n_folds=n_folds, seeds=chosen_seeds, settings=told)
     run_folds(opened, trained, out, seeds=chosen_seeds, n_folds=n_folds, plan=plan, resume=resume)

@@ -35,6 +35,7 @@ __all__ = [
     "resuming_command",
     "training",
     "typed",
+    "without_folders",
 ]
 
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]  # tables keep it in 64 bits
@@ -52,7 +53,7 @@ typed: ContextVar[Sequence[str]] = ContextVar("typed")
 def command_line() -> str:
     """The command as it was typed, for the record, without --resume; of paths the last component only, since folders may name people."""
     arguments = [argument for argument in typed.get(sys.argv[1:]) if argument != "--resume"]
-    return shlex.join(["predilect", *map(_without_folders, arguments)])
+    return shlex.join(["predilect", *map(without_folders, arguments)])
 
 
 def resuming_command() -> str:
@@ -75,7 +76,8 @@ def print_resumed(run: Run) -> None:
         console.print(f"note      {note}")
 
 
-def _without_folders(argument: str) -> str:
+def without_folders(argument: str) -> str:
+    """An argument of the command line with the last component only of a path in it, since folders may name people."""
     after_equals = (at + 1 for at, letter in enumerate(argument) if letter == "=")
     for start in (0, *after_equals):
         path = Path(argument[start:].strip("\"'"))
