@@ -11,7 +11,6 @@ import re
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,6 +23,7 @@ import torch
 from PIL import Image
 
 from conftest import SMALL_TAXONOMY
+from made_processes import mounted
 from predilect.atlas.audit import Audit
 from predilect.atlas.build import build_atlas, replay
 from predilect.atlas.folder import Atlas
@@ -36,27 +36,22 @@ from predilect.bundle import write_bundle
 from predilect.cli import main
 from predilect.errors import DiskError
 from predilect.evaluation.evaluate import evaluate
-from predilect.files import hold, replacing_folder, write_json, write_text
+from predilect.files import replacing_folder, write_json, write_text
 from predilect.labels.tasks import LabelSpace
 from predilect.labels.taxonomy import Taxonomy
+from predilect.locks import hold
 from predilect.predictions import Predictions, Truth
 from predilect.recipe import system
 from predilect.report.report import build_report, write_report
 from predilect.run import Run
 from predilect.training.checkpoint import Checkpoint, write_checkpoint
-from predilect.training.crossval import Refit, start_run
+from predilect.training.crossval import Refit
 from predilect.training.devices import make_fabric
+from predilect.training.start import start_run
 from predilect.vision.network import build_network
 
 ROOM = 24 * 1024  # bytes; less than any of the writers below needs
 MANY = 20_000
-
-
-def mounted(folder: Path, options: str) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    return (
-        sys.platform == "linux" and os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
 
 
 @contextmanager
@@ -77,7 +72,7 @@ def small(request, tmp_path):
     if request.param == "limited files":
         yield folder, files_limited_to(1000), os.strerror(errno.EFBIG)
         return
-    if not mounted(folder, f"size={ROOM}"):
+    if not mounted(folder, "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs"):
         pytest.skip("needs the right to mount a file system")
     try:
         yield folder, nullcontext(), os.strerror(errno.ENOSPC)
@@ -133,7 +128,8 @@ def write_scored(path: Path) -> None:
 
 
 def pack(noise: Path, path: Path) -> None:
-    pack_images([str(k) for k in range(4)], [noise / f"{k}.png" for k in range(4)], path)
+    names = [f"{k}.png" for k in range(4)]
+    pack_images(names, names, path, root=noise, parts=path.with_name(".images-packing"))
 
 
 def read_photographs(noise: Path):
@@ -208,6 +204,36 @@ def test_a_refinement_that_finds_no_room_leaves_the_atlas_as_it_was(noise, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["atlas"]
 
 
+@pytest.mark.parametrize("kind", ["full disk", "limited files"])
+def test_a_refinement_where_files_cannot_be_linked_needs_room_for_the_images(noise, tmp_path, monkeypatch, capsys, kind):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    place = tmp_path / "small"
+    place.mkdir()
+    if kind == "full disk" and not mounted(place, "-t", "tmpfs", "-o", "size=400K", "tmpfs"):
+        pytest.skip("needs the right to mount a file system")
+    try:
+        atlas = build_atlas(read_photographs(noise), Taxonomy.from_toml(SMALL_TAXONOMY, "t"), place / "atlas")
+        left = place / "left"
+        if kind == "full disk":
+            left.write_bytes(bytes(shutil.disk_usage(place).free - 40 * 1024))  # less than the images take
+        with files_limited_to(40 * 1024) if kind == "limited files" else nullcontext(), pytest.raises(SystemExit) as leaving:
+            main(["refine", str(atlas.path), "--taxonomy", "as-is"])
+        assert leaving.value.code == 1
+        said = {"full disk": errno.ENOSPC, "limited files": errno.EFBIG}[kind]
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"error {atlas.path} cannot be written: {os.strerror(said)}")
+        assert shown.count("\n") == 1
+        assert "[" not in shown
+        assert Atlas.open(atlas.path).content_hash == atlas.content_hash
+        assert {path.name for path in place.iterdir()} <= {"atlas", "left"}
+    finally:
+        if kind == "full disk":
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 def test_a_bundle_that_finds_no_room_is_not_there_and_its_checkpoint_stays(small, small_atlas, small_recipe):
     folder, full, said = small
     state = small_atlas.path.parent / "state"
@@ -235,7 +261,7 @@ def test_a_run_on_a_full_disk_can_be_resumed_when_there_is_room(place_for_run, c
 @pytest.fixture
 def place_for_run(tmp_path, small_atlas, small_splits, monkeypatch):
     monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
-    from test_cli import RECIPE
+    from made_commands import RECIPE
 
     (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
     shutil.copytree(small_atlas.path, tmp_path / "atlas")
@@ -253,7 +279,7 @@ def place_for_run(tmp_path, small_atlas, small_splits, monkeypatch):
 def test_a_folder_that_may_only_be_read_is_named(small_atlas, small_splits, small_recipe, fabric, tmp_path):
     folder = tmp_path / "read-only"
     folder.mkdir()
-    if not mounted(folder, "ro"):
+    if not mounted(folder, "-t", "tmpfs", "-o", "ro", "tmpfs"):
         pytest.skip("needs the right to mount a file system")
     chosen = [system("mtl", small_recipe)]
     try:

@@ -1,19 +1,22 @@
-"""Whatever happens while a file or a folder is replaced, one of the two stands there whole; locks and checksums."""
+"""Whatever happens while a file or a folder is replaced, one of the two stands there whole; leftovers, places and checksums."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
+from made_processes import die, in_child, mounted
 from predilect import files
 from predilect.errors import DiskError, PredilectError
-from predilect.files import hold, holding, is_sealed, remove_leftovers, replacing, replacing_folder, seal, write_text
+from predilect.files import check_place, is_sealed, remove_leftovers, replacing, replacing_folder, seal, share_files, write_text
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_while_a_folder_is_replaced_it_is_there_at_every_moment(folder):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for _ in range(200):
+    for _ in range(50):
         replace(folder)
     done.set()
     watcher.join()
@@ -111,19 +114,6 @@ def test_a_folder_that_somebody_filled_meanwhile_is_not_replaced(tmp_path):
         filled_meanwhile()
     assert (tmp_path / "run" / "run.json").read_text() == "theirs"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def in_child(work) -> int:
-    """How a child process that does some work ends."""
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_a_killed_process_was_writing_is_removed_when_its_folder_is_written_again(folder):
@@ -225,6 +215,160 @@ def test_a_kill_after_the_renaming_leaves_nothing_for_long(tmp_path, monkeypatch
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["run", "run/run.json"]
 
 
+def test_what_a_killed_process_was_writing_is_removed_when_anything_is_written_beside_it(tmp_path):
+    def killed(name):
+        with replacing(tmp_path / name) as temporary:
+            temporary.write_text("half")
+            die()
+
+    def making_a_folder():
+        with replacing_folder(tmp_path / "other") as temporary:
+            (temporary / "text").write_text("half")
+            die()
+
+    for work in (lambda: killed("audit.json"), lambda: killed("splits.parquet"), making_a_folder):
+        assert in_child(work) == -signal.SIGKILL
+        assert len([*tmp_path.glob(".writing-*")]) == 1  # what the one before has left is gone
+    write_text(tmp_path / "text", "a")
+    (left,) = tmp_path.glob(".writing-*")
+    assert (left / "other" / "text").exists()  # of a folder it may be the only copy: the next who makes that folder decides
+    with replacing_folder(tmp_path / "other"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "text"]
+
+
+def test_what_is_being_written_is_not_removed_by_whoever_writes_beside_it(tmp_path):
+    ready, done = os.pipe(), os.pipe()
+
+    def writing():
+        with replacing(tmp_path / "theirs") as temporary:
+            os.write(ready[1], b"!")
+            os.read(done[0], 1)
+            temporary.write_text("theirs")
+
+    child = os.fork()
+    if child == 0:
+        writing()
+        os._exit(0)
+    os.read(ready[0], 1)
+    with replacing(tmp_path / "ours") as temporary:
+        write_text(tmp_path / "more", "more")
+        temporary.write_text("ours")
+    os.write(done[1], b"!")
+    assert os.waitpid(child, 0)[1] == 0
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"ours": "ours", "theirs": "theirs", "more": "more"}
+    for descriptor in (*ready, *done):
+        os.close(descriptor)
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    synced, known = set(), []
+    fsync, rename = os.fsync, Path.replace
+
+    def note(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def moved(path, target):
+        known.append(set(synced))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", moved)
+    with replacing_folder(tmp_path / "atlas") as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "photos.parquet").write_text("plainly written")
+        (temporary / "text").write_text("plainly written")
+        (temporary / "link").symlink_to("nowhere")
+        os.mkfifo(temporary / "pipe")
+    (at_that_moment,) = known
+    made = [tmp_path / "atlas" / name for name in (".", "deep", "deep/photos.parquet", "text")]
+    assert {path.stat().st_ino for path in made} <= at_that_moment
+
+
+class TestPlaces:
+    def test_the_folder_that_the_command_runs_in_is_refused_before_any_work(self, folder, monkeypatch):
+        (folder / "deep").mkdir()
+        said = "cannot be replaced while the command runs in it; give the command from another folder, or choose another place"
+        for inside, path in [(folder, Path()), (folder / "deep", Path("..")), (folder / "deep", folder)]:
+            monkeypatch.chdir(inside)
+            with pytest.raises(PredilectError, match=said), replacing_folder(path, replace=True):
+                pytest.fail("there is no place")
+        monkeypatch.chdir(folder.parent)
+        (folder.parent / "empty").mkdir()
+        check_place(folder)
+        monkeypatch.chdir(folder.parent / "empty")
+        with pytest.raises(PredilectError, match=said), replacing_folder(Path()):
+            pytest.fail("there is no place")
+        assert sorted(path.name for path in folder.parent.iterdir()) == ["atlas", "empty"]
+
+    @pytest.mark.parametrize("kind", ["disk", "bind"])
+    def test_where_a_disk_is_mounted_is_refused_before_any_work(self, tmp_path, kind):
+        place = tmp_path / "a \\ b"
+        place.mkdir()
+        if not mounted(place, *(["-t", "tmpfs", "tmpfs"] if kind == "disk" else ["--bind", str(place)])):
+            pytest.skip("needs the right to mount a file system")
+        try:
+            for replace_it in (True, False):
+                with (
+                    pytest.raises(PredilectError, match="since a disk is mounted there; choose a folder inside it"),
+                    replacing_folder(place, replace=replace_it),
+                ):
+                    pytest.fail("there is no place")
+            with replacing_folder(place / "inside") as temporary:
+                (temporary / "text").write_text("a")
+        finally:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+    def test_a_system_that_lists_no_mounts_is_believed(self, folder, monkeypatch):
+        def absent(path):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+
+        monkeypatch.setattr(Path, "read_bytes", absent)
+        check_place(folder)
+
+
+class TestSharing:
+    @pytest.fixture
+    def source(self, folder):
+        (folder / "deep").mkdir()
+        (folder / "deep" / "more").write_text("more")
+        (folder / "link").symlink_to("text")
+        (folder / ".writing-abc").mkdir()
+        (folder / ".writing-abc" / "half").write_text("half")
+        (folder / "left out").write_text("a")
+        return folder
+
+    @pytest.mark.parametrize("linking", [True, False])
+    def test_all_but_what_is_named_or_half_written_is_shared(self, source, monkeypatch, linking):
+        def refuse(*_, **__):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        if not linking:
+            monkeypatch.setattr(os, "link", refuse)
+        other = source.with_name("other")
+        other.mkdir()
+        source.chmod(0o700)
+        share_files(source, other, but=["left out"])
+        assert sorted(str(path.relative_to(other)) for path in other.rglob("*")) == ["deep", "deep/more", "link", "text"]
+        assert (other / "link").readlink() == Path("text")
+        assert (other / "deep" / "more").read_text() == "more"
+        assert ((other / "text").stat().st_ino == (source / "text").stat().st_ino) is linking
+        assert stat.S_IMODE(other.stat().st_mode) == 0o700
+
+    def test_a_full_disk_is_one_sentence(self, source, monkeypatch):
+        def full(item, target, **_):
+            raise OSError(errno.ENOSPC, "No space left on device", str(item), None, str(target))
+
+        monkeypatch.setattr(os, "link", full)
+        monkeypatch.setattr(shutil, "copy2", full)
+        with pytest.raises(DiskError) as raised, replacing_folder(source, replace=True) as temporary:
+            share_files(source, temporary)
+        assert str(raised.value) == (
+            f"{source} cannot be written: No space left on device; make room and give the command again, with --resume where it takes that"
+        )
+
+
 @pytest.mark.parametrize("write", [replacing, replacing_folder])
 def test_an_error_of_another_file_is_not_blamed_on_the_one_that_is_written(tmp_path, write):
     other = tmp_path / "other" / "table.csv"
@@ -255,75 +399,6 @@ def test_a_written_file_may_be_read_by_whom_the_system_says(tmp_path):
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "text").stat().st_mode) == 0o640
-
-
-def test_a_lock_is_held_against_other_processes_until_its_own_ends(tmp_path):
-    path = tmp_path / ".lock"
-    ready, answered = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(ready[1], b"y" if hold(path) is None else b"n")
-        os.read(answered[0], 1)
-        die()
-    assert os.read(ready[0], 1) == b"y"
-    assert hold(path) == child
-    os.write(answered[1], b"!")
-    os.waitpid(child, 0)
-    assert hold(path) is None
-    assert hold(path) is None  # ours already
-    assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
-    for descriptor in (*ready, *answered):
-        os.close(descriptor)
-
-
-def open_files() -> int:
-    return len([*Path("/dev/fd").iterdir()])
-
-
-def test_a_lock_for_a_block_keeps_others_out_and_is_given_back(tmp_path):
-    path = tmp_path / "lock"
-    before = open_files()
-    with holding(path) as holder:
-        assert holder is None
-        assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
-        with holding(path) as again:  # as another thread of this process would find it
-            assert again == os.getpid()
-        assert hold(path) == os.getpid()
-        assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1  # asking has not given it back
-    assert in_child(lambda: os._exit(hold(path) is None)) == 1
-    assert open_files() == before
-
-
-def test_of_many_threads_one_has_the_lock(tmp_path):
-    at_work, most, got = [], [], []
-
-    def work():
-        for _ in range(50):
-            with holding(tmp_path / "lock") as holder:
-                if holder is None:
-                    at_work.append(1)
-                    most.append(len(at_work))
-                    got.append(1)
-                    at_work.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert got
-    assert max(most) == 1
-
-
-def test_what_is_held_for_good_stays_held_and_costs_one_open_file(tmp_path):
-    path = tmp_path / "lock"
-    before = open_files()
-    for _ in range(5):
-        assert hold(path) is None
-        with holding(path) as holder:
-            assert holder is None
-        assert in_child(lambda: os._exit(hold(path) == os.getppid())) == 1
-    assert open_files() == before + 1
 
 
 def test_a_seal_holds_for_the_content_and_not_for_its_form():

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import polars as pl
 import pytest
 
 from made_sources import ham_row, milk_row, milk_truth, pad_row, write_folder, write_image, write_milk10k, write_table
 from predilect.atlas.importers import REJECTED_SCHEMA, SOURCES, ham10000, imagefolder, milk10k, pad_ufes_20
-from predilect.atlas.importers.find_images import match_images
 from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.errors import AtlasError
 from predilect.labels.taxonomy import Taxonomy
@@ -265,108 +261,3 @@ class TestImagefolder:
         write_image(root / ".thumbnails" / "a.jpg", 1)
         imported = imagefolder.read(root)
         assert (imported.photos.height, imported.n_unlisted) == (1, 2)
-
-
-class TestMatching:
-    def _match(self, root: Path, *names: str):
-        matches = match_images(pl.Series(names), root)
-        return matches.files["file_name"].to_list(), matches.files["reason"].to_list(), matches.n_unlisted
-
-    def test_the_named_file_comes_before_others_that_would_fit(self, tmp_path):
-        write_image(tmp_path / "a.png", 1)
-        write_image(tmp_path / "a.jpg", 2)
-        write_image(tmp_path / "deep" / "a.jpg", 3)
-        assert self._match(tmp_path, "a.png") == (["a.png"], [None], 2)
-
-    def test_a_named_folder_is_kept_to(self, tmp_path):
-        write_image(tmp_path / "left" / "1.jpg", 1)
-        write_image(tmp_path / "right" / "1.jpg", 2)
-        files, reasons, unlisted = self._match(tmp_path, "right/1.png", "middle/1.png")
-        assert files == ["right/1.jpg", None]
-        assert "no image" in reasons[1]
-        assert unlisted == 1
-
-    def test_a_file_that_another_row_names_is_not_taken(self, tmp_path):
-        write_image(tmp_path / "left" / "1.jpg", 1)
-        files, reasons, _ = self._match(tmp_path, "1.jpg", "left/1.jpg")
-        assert files == [None, "left/1.jpg"]
-        assert "no image" in reasons[0]
-
-    def test_a_file_that_fits_two_rows_is_given_to_none(self, tmp_path):
-        write_image(tmp_path / "a.tif", 1)
-        files, reasons, unlisted = self._match(tmp_path, "a.jpg", "a.png")
-        assert files == [None, None]
-        assert reasons == ["the only image that fits, a.tif, fits another row too"] * 2
-        assert unlisted == 0
-
-    def test_the_order_of_the_names_stays(self, tmp_path):
-        names = [f"{number}.jpg" for number in (5, 3, 9, 1)]
-        for seed, name in enumerate(names[:3]):
-            write_image(tmp_path / "sub" / name, seed)
-        files, _, _ = self._match(tmp_path, *names)
-        assert files == ["sub/5.jpg", "sub/3.jpg", "sub/9.jpg", None]
-
-    def test_a_link_is_followed_where_a_row_names_it_and_it_stays_inside(self, tmp_path):
-        write_image(tmp_path / "data" / "a.jpg", 1)
-        write_image(tmp_path / ".store" / "b.jpg", 2)
-        (tmp_path / "data" / "round").symlink_to(tmp_path, target_is_directory=True)
-        (tmp_path / "first").symlink_to(tmp_path / "data", target_is_directory=True)
-        (tmp_path / "b.jpg").symlink_to(tmp_path / ".store" / "b.jpg")
-        assert self._match(tmp_path, "first/a.jpg", "b.jpg") == (["first/a.jpg", "b.jpg"], [None, None], 0)
-        assert self._match(tmp_path, "data/round/data/a.jpg") == (["data/round/data/a.jpg"], [None], 0)
-        assert self._match(tmp_path, "a.jpg")[0] == ["data/a.jpg"]
-
-    def test_a_link_that_leaves_the_folder_is_refused(self, tmp_path):
-        root = tmp_path / "root"
-        write_image(tmp_path / "elsewhere" / "b.jpg", 2)
-        write_image(root / "a.jpg", 1)
-        (root / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-        (root / "c.jpg").symlink_to("../elsewhere/b.jpg")
-        files, reasons, unlisted = self._match(root, "linked/b.jpg", "c.jpg", "b.jpg", "a.jpg")
-        assert files == [None, None, None, "a.jpg"]
-        assert ["leaves the folder through a link" in reason for reason in reasons[:3]] == [True, True, False]
-        assert unlisted == 0
-        (tmp_path / "alias").symlink_to(root, target_is_directory=True)
-        assert self._match(tmp_path / "alias", "a.jpg")[0] == ["a.jpg"]
-
-    def test_what_is_no_file_is_told(self, tmp_path):
-        os.mkfifo(tmp_path / "pipe.jpg")
-        (tmp_path / "folder.jpg").mkdir()
-        (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
-        (tmp_path / "circle.jpg").symlink_to("circle.jpg")
-        (tmp_path / "to_folder.jpg").symlink_to("folder.jpg")
-        files, reasons, _ = self._match(tmp_path, "pipe.jpg", "dangling.jpg", "circle.jpg", "to_folder.jpg", "folder.jpg")
-        assert files == [None] * 5
-        for reason, said in zip(reasons, ("pipe", "not there", "not there", "folder", "no image of that name"), strict=True):
-            assert said in reason
-
-    def test_one_file_under_two_names_names_both_rows(self, tmp_path):
-        write_image(tmp_path / "x" / "a.jpg", 1)
-        (tmp_path / "link.jpg").symlink_to("x/a.jpg")
-        (tmp_path / "y").symlink_to("x", target_is_directory=True)
-        with pytest.raises(AtlasError, match=r"row 1 \('x/a.jpg'\) and row 3 \('link.jpg'\) name one file, 'x/a.jpg'"):
-            self._match(tmp_path, "x/a.jpg", "other.jpg", "link.jpg")
-        with pytest.raises(AtlasError, match=r"row 1 \('y/a.jpg'\) and row 2 \('link.jpg'\)"):
-            self._match(tmp_path, "y/a.jpg", "link.jpg")
-        os.link(tmp_path / "x" / "a.jpg", tmp_path / "copy.jpg")  # as good as a copy, which is for an audit to find
-        assert self._match(tmp_path, "x/a.jpg", "copy.jpg")[0] == ["x/a.jpg", "copy.jpg"]
-
-    def test_a_name_in_other_capitals_is_hinted_at_and_not_taken(self, tmp_path):
-        write_image(tmp_path / "x" / "IMG_1.JPG", 1)
-        files, reasons, unlisted = self._match(tmp_path, "img_1.jpg", "x/img_1.jpg", "y/img_1.jpg")
-        assert (files, unlisted) == ([None] * 3, 1)
-        hint = "there is no image of that name in the folder; x/IMG_1.JPG differs in capital and small letters"
-        assert reasons == [hint, hint, "there is no image of that name in the folder"]
-
-    def test_letters_that_an_archive_took_apart_are_found(self, tmp_path):
-        apart, together = "e\u0301te\u0301.jpg", "\u00e9t\u00e9.jpg"
-        write_image(tmp_path / "x" / apart, 1)
-        assert self._match(tmp_path, together)[0] == [f"x/{apart}"]
-        assert self._match(tmp_path, f"x/{together}")[0] == [f"x/{apart}"]
-        write_image(tmp_path / "x" / together, 2)
-        assert self._match(tmp_path, f"x/{together}", f"x/{apart}")[0] == [f"x/{together}", f"x/{apart}"]
-
-    def test_a_name_that_is_not_text_harms_nobody(self, tmp_path):
-        write_image(tmp_path / "a.jpg", 1)
-        (tmp_path / "b\udcff.jpg").write_bytes(b"?")
-        assert self._match(tmp_path, "a.jpg") == (["a.jpg"], [None], 1)

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from made_images import UPRIGHT
 from predilect.atlas.jpeg import prepare_image
-from predilect.atlas.pack import MAX_SIDE, ROWS_PER_BATCH, PackedImages, pack_images
+from predilect.atlas.pack import MAX_SIDE, ROWS_PER_BATCH, PackedImages, Packing, pack_images
 from predilect.errors import AtlasError
 
 GPS, ORIENTATION = 0x8825, 0x0112
@@ -172,10 +172,10 @@ class TestPreparing:
         cases = {
             b"": "empty",
             b"<html>404</html>": "no image of a known format",
-            jpeg[: len(jpeg) // 2]: "cannot be decoded",
-            jpeg[:300]: "image",
-            png.getvalue()[:-200]: "cannot be decoded",
-            png.getvalue()[:40]: "image",
+            jpeg[: len(jpeg) // 2]: "the image cannot be decoded: it is cut short",
+            jpeg[:300]: "the image cannot be decoded: it is cut short",
+            png.getvalue()[:-200]: "the image cannot be decoded: it is cut short",
+            png.getvalue()[:40]: "it looks like a PNG with a damaged header",
         }
         for data, said in cases.items():
             reason = _prepare(tmp_path, data)
@@ -198,12 +198,16 @@ class TestPreparing:
         assert result if isinstance(result, str) else _pixels(result.data).shape == (result.height, result.width, 3)
 
 
-def _files(tmp_path: Path, n: int) -> tuple[list[str], list[Path]]:
-    paths = []
-    for number in range(n):
-        paths.append(tmp_path / f"{number:04d}.{'png' if number % 3 else 'jpg'}")
-        _picture(40 + number % 7, 30, seed=number).save(paths[-1])
-    return [path.stem for path in paths], paths
+def _files(folder: Path, n: int) -> tuple[list[str], list[str]]:
+    """Ids and names of n photographs that are made there."""
+    names = [f"{number:04d}.{'png' if number % 3 else 'jpg'}" for number in range(n)]
+    for number, name in enumerate(names):
+        _picture(40 + number % 7, 30, seed=number).save(folder / name)
+    return [Path(name).stem for name in names], names
+
+
+def _pack(folder: Path, ids: list[str], names: list[str], out: str = "images.arrow", **options: object) -> Packing:
+    return pack_images(ids, names, folder / out, root=folder, parts=folder / f"{out}-parts", **options)
 
 
 def _lengths(images: PackedImages, rows: list[int]) -> list[tuple[int, str]]:
@@ -213,21 +217,21 @@ def _lengths(images: PackedImages, rows: list[int]) -> list[tuple[int, str]]:
 class TestPacking:
     def test_random_access_equals_what_was_prepared(self, tmp_path):
         n = 2 * ROWS_PER_BATCH + 5
-        ids, paths = _files(tmp_path, n)
-        packing = pack_images(ids, paths, tmp_path / "images.arrow")
+        ids, names = _files(tmp_path, n)
+        packing = _pack(tmp_path, ids, names)
         assert packing.rejected.is_empty()
         assert packing.packed["position"].to_list() == list(range(n))
         with PackedImages(tmp_path / "images.arrow") as images:
             assert len(images) == n
             assert images.image_ids.tolist() == ids
             for row in np.random.default_rng(0).permutation(n):
-                expected = prepare_image(paths[row], MAX_SIDE)
+                expected = prepare_image(tmp_path / names[row], MAX_SIDE)
                 assert images[row] == expected.data
                 assert packing.packed.row(int(row))[1:] == (expected.width, expected.height, expected.sha256)
 
     def test_the_file_is_what_its_description_says(self, tmp_path):
-        ids, paths = _files(tmp_path, 3)
-        pack_images(ids, paths, tmp_path / "images.arrow")
+        ids, names = _files(tmp_path, 3)
+        _pack(tmp_path, ids, names)
         with pa.memory_map(str(tmp_path / "images.arrow")) as source:
             table = pa.ipc.open_file(source).read_all()
         assert table.schema.names == ["image_id", "image", "width", "height"]
@@ -238,11 +242,11 @@ class TestPacking:
         )
 
     def test_files_that_cannot_be_used_are_left_out_with_the_reason(self, tmp_path):
-        ids, paths = _files(tmp_path, 5)
-        paths[1].write_bytes(b"damaged")
-        paths[4].unlink()
+        ids, names = _files(tmp_path, 5)
+        (tmp_path / names[1]).write_bytes(b"damaged")
+        (tmp_path / names[4]).unlink()
         seen = []
-        packing = pack_images(ids, paths, tmp_path / "images.arrow", on_progress=lambda done, total: seen.append((done, total)))
+        packing = _pack(tmp_path, ids, names, on_progress=lambda done, total: seen.append((done, total)))
         assert packing.packed["position"].to_list() == [0, 2, 3]
         assert packing.rejected["position"].to_list() == [1, 4]
         assert all(packing.rejected["reason"])
@@ -250,34 +254,38 @@ class TestPacking:
         assert seen == [(done, 5) for done in range(1, 6)]
 
     def test_the_same_files_pack_to_the_same_bytes(self, tmp_path):
-        ids, paths = _files(tmp_path, 9)
-        for name in ("a.arrow", "b.arrow"):
-            pack_images(ids, paths, tmp_path / name)
+        ids, names = _files(tmp_path, 9)
+        for out in ("a.arrow", "b.arrow"):
+            _pack(tmp_path, ids, names, out)
         assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
 
-    def test_an_interrupted_packing_leaves_nothing(self, tmp_path):
-        (tmp_path / "in").mkdir()
-        ids, paths = _files(tmp_path / "in", 30)
+    def test_of_a_packing_that_was_interrupted_what_is_done_is_kept(self, tmp_path):
+        ids, names = _files(tmp_path, 30)
 
         def interrupt(done: int, _: int) -> None:
             if done == 3:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            pack_images(ids, paths, tmp_path / "images.arrow", on_progress=interrupt)
-        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+            _pack(tmp_path, ids, names, on_progress=interrupt)
+        assert not (tmp_path / "images.arrow").exists()
+        seen = []
+        _pack(tmp_path, ids, names, resume=True, on_progress=lambda done, total: seen.append((done, total)))
+        assert seen == [(done, 30) for done in range(3, 31)]
+        _pack(tmp_path, ids, names, "undisturbed.arrow")
+        assert (tmp_path / "images.arrow").read_bytes() == (tmp_path / "undisturbed.arrow").read_bytes()
 
     def test_misuse_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="1 image ids and 0 names for 0 files"):
-            pack_images(["a"], [], tmp_path / "images.arrow")
+        with pytest.raises(ValueError, match="1 image ids for 0 files"):
+            _pack(tmp_path, ["a"], [])
         with pytest.raises(ValueError, match="positive"):
-            pack_images([], [], tmp_path / "images.arrow", max_side=0)
+            _pack(tmp_path, [], [], max_side=0)
 
 
 class TestReading:
     @pytest.fixture
     def packed(self, tmp_path):
-        pack_images(*_files(tmp_path, 70), tmp_path / "images.arrow")
+        _pack(tmp_path, *_files(tmp_path, 70))
         return tmp_path / "images.arrow"
 
     def test_a_row_is_read_without_copying(self, packed):

@@ -6,84 +6,29 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from made_images import jpeg, picture, saved
+from made_images import jpeg, picture
+from made_import import ROWS, N, assert_same, build, interrupted, life, stop_after, write_source
 from predilect.atlas import pack, parts
-from predilect.atlas.build import build_atlas, packing_path, rejected_path
+from predilect.atlas.build import packing_path, rejected_path
 from predilect.atlas.folder import Atlas
-from predilect.atlas.importers import imagefolder
-from predilect.cli import main
 from predilect.errors import AtlasError, PredilectError, TooManyRejectedError
-from predilect.labels.taxonomy import Taxonomy
-
-N, ROWS = 150, 16
-FILES = ("images.arrow", "photos.parquet", "atlas.json", "rejected.csv", "refinement.csv", "taxonomy.toml")
-
-# One life of an import: it may kill itself before a given rename or removal, and tells each photograph that is done.
-LIFE = f"""
-import os, signal, sys, time
-from pathlib import Path
-from predilect.atlas import parts
-from predilect.atlas.build import build_atlas
-from predilect.atlas.importers import imagefolder
-from predilect.labels.taxonomy import Taxonomy
-parts.ROWS_PER_PART = {ROWS}
-source, out, left, pause = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-def hear(event, arguments):
-    global left
-    if event in ("os.rename", "os.remove", "os.rmdir"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-def tell(done, total):
-    print(done, flush=True)
-    time.sleep(pause)
-imported = imagefolder.read(source)
-sys.addaudithook(hear)
-build_atlas(imported, Taxonomy.preset("as-is"), out, max_rejected=3, resume=True, on_progress=tell)
-"""
-
-
-def life(source: Path, out: Path, dies_before: int = 10**9, pause: float = 0.0) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", LIFE, str(source), str(out), str(dies_before), str(pause)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """Photographs of several kinds, three of them broken."""
-    root = tmp_path_factory.mktemp("source")
-    kinds = [
-        jpeg(),
-        saved(picture(1), "PNG"),
-        jpeg(picture(2, (700, 600))),
-        saved(picture(3).quantize(16), "GIF"),
-        jpeg(quality=60),
-    ]
-    rows = []
-    for k in range(N):
-        path = root / f"{k % 7}" / f"{k:04}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"broken" if k in {20, 77, 140} else kinds[k % len(kinds)])
-        rows.append({"file_name": f"{k % 7}/{k:04}.jpg", "lesions": ("papule", "crust", "none")[k % 3], "site": "arm"})
-    pl.DataFrame(rows).write_csv(root / "metadata.csv")
-    return root
+    return write_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(parts, "ROWS_PER_PART", ROWS)
-
-
-def build(source: Path, out: Path, **options) -> Atlas:
-    return build_atlas(imagefolder.read(source), Taxonomy.preset("as-is"), out, **{"max_rejected": 3} | options)
 
 
 @pytest.fixture(scope="module")
@@ -103,26 +48,6 @@ def prepared(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(pack, "prepare_image_for_good", note)
     return names
-
-
-def stop_after(count: int):
-    def tell(done: int, total: int) -> None:
-        if done == count:
-            raise KeyboardInterrupt
-
-    return tell
-
-
-def interrupted(source: Path, out: Path, count: int = 70) -> Path:
-    with pytest.raises(KeyboardInterrupt):
-        build(source, out, on_progress=stop_after(count))
-    return packing_path(out)
-
-
-def assert_same(out: Path, expected: Atlas) -> None:
-    for name in FILES:
-        assert (out / name).read_bytes() == (expected.path / name).read_bytes(), name
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 def test_killed_before_changes_of_files_again_and_again(source, undisturbed, tmp_path):
@@ -150,39 +75,64 @@ def test_killed_when_all_is_packed(source, undisturbed, tmp_path, prepared, step
 
 
 def test_killed_from_outside_at_random_moments(source, undisturbed, tmp_path):
-    out, done = tmp_path / "atlas", []
-    for count in (30, 75, 120):
+    rng = np.random.default_rng(7)
+    out, told = tmp_path / "atlas", [0]
+    for _ in range(4):
         with life(source, out, pause=0.003) as process:
-            told = [int(next(process.stdout))]
-            while told[-1] < count:
-                told.append(int(next(process.stdout)))
+            first = int(next(process.stdout))
+            time.sleep(rng.uniform(0, 0.15))
             process.kill()
-        done.append(told[0])
-    assert done[0] == 1
-    assert done[1] >= 30 // ROWS * ROWS - 1
-    assert done[2] >= 75 // ROWS * ROWS - 1
+            rest = [int(line) for line in process.stdout]
+        # A part that was told of as full may not have been written yet.
+        assert first >= (told[-1] - 1) // ROWS * ROWS
+        told = [first, *rest]
+        assert told == list(range(first, first + len(told)))
     build(source, out, resume=True)
     assert_same(out, undisturbed)
 
 
-def test_nothing_finished_is_repeated(source, undisturbed, tmp_path, prepared):
+def test_nothing_done_is_repeated(source, undisturbed, tmp_path, prepared):
     out = tmp_path / "atlas"
-    interrupted(source, out)
+    interrupted(source, out, 70)
     prepared.clear()
     told = []
     build(source, out, resume=True, on_progress=lambda done, total: told.append((done, total)))
-    assert len(prepared) == N - 64
-    assert told[0] == (64, N)
-    assert told[-1] == (N, N)
+    assert len(prepared) == N - 70
+    assert told == [(done, N) for done in range(70, N + 1)]
     assert_same(out, undisturbed)
+
+
+@pytest.mark.parametrize("counts", [(5,), (1, 2, 9), (15, 16, 17, 40)])
+def test_of_a_part_that_is_stopped_what_is_done_is_kept(source, undisturbed, tmp_path, prepared, counts):
+    out = tmp_path / "atlas"
+    for before, count in zip((0, *counts), counts, strict=False):
+        prepared.clear()
+        with pytest.raises(KeyboardInterrupt):
+            build(source, out, resume=True, on_progress=stop_after(count))
+        assert f"{before - 1:04}.jpg" not in prepared
+        assert f"{before:04}.jpg" in prepared
+    prepared.clear()
+    build(source, out, resume=True)
+    assert len(prepared) == N - counts[-1]
+    assert_same(out, undisturbed)
+
+
+def test_stopped_at_the_first_photograph_nothing_is_left(source, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pack, "prepare_image_for_good", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "atlas")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_stopped_is_not_lost_by_a_plain_import(source, tmp_path):
     out = tmp_path / "atlas"
     folder = interrupted(source, out)
-    with pytest.raises(AtlasError, match=r"\.atlas-packing holds what is finished of this very import.*--resume"):
+    with pytest.raises(AtlasError, match=r"\.atlas-packing holds what is done of this very import.*--resume"):
         build(source, out)
-    assert len(list(folder.glob("part-*.arrow"))) == 4
+    assert len(list(folder.glob("part-*.arrow"))) == 5
     assert build(source, out, resume=True).counts.photos == N - 3
 
 
@@ -193,7 +143,7 @@ def test_files_that_changed_meanwhile_are_packed_again(source, tmp_path, prepare
     (copy / "6" / "0020.jpg").write_bytes(jpeg(picture(8)))  # in the second part, broken before
     prepared.clear()
     atlas = build(copy, out, resume=True)
-    assert len(prepared) == N - 64 + ROWS
+    assert len(prepared) == N - 70 + ROWS
     assert atlas.counts.rejected == 2
     assert atlas.photos["sha256"].to_list() == build(copy, tmp_path / "anew").photos["sha256"].to_list()
 
@@ -212,7 +162,7 @@ def test_files_replaced_by_ones_of_the_same_size_and_time_are_packed_again(sourc
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     prepared.clear()
     atlas = build(copy, out, resume=True)
-    assert len(prepared) == N - 64 + ROWS
+    assert len(prepared) == N - 70 + ROWS
     assert atlas.photos["sha256"].to_list() == build(copy, tmp_path / "anew").photos["sha256"].to_list()
 
 
@@ -228,7 +178,7 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_not_rejected(source, undistu
     monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(AtlasError, match=r"0040\.jpg: .*(Input/output error|Permission denied|not enough memory).*--resume"):
         build(source, out)
-    assert len(list(packing_path(out).glob("part-*.arrow"))) == 2
+    assert len(list(packing_path(out).glob("part-*.arrow"))) == 3  # the last one with eight rows
     monkeypatch.undo()
     monkeypatch.setattr(parts, "ROWS_PER_PART", ROWS)
     build(source, out, resume=True)
@@ -241,7 +191,7 @@ def test_another_import_is_not_gone_on_with(source, tmp_path, undisturbed):
     copy = less_by_a_row(source, tmp_path / "copy")
     with pytest.raises(AtlasError, match="holds part of another import"):
         build(copy, out, resume=True)
-    assert len(list(folder.glob("part-*.arrow"))) == 4
+    assert len(list(folder.glob("part-*.arrow"))) == 5
     assert build(copy, out).counts.photos == N - 4
     assert not folder.exists()
 
@@ -253,20 +203,21 @@ def test_a_part_that_was_damaged_is_made_again(source, undisturbed, tmp_path, pr
     (folder / "part-000002.arrow").unlink()
     prepared.clear()
     build(source, out, resume=True)
-    assert len(prepared) == N - 64 + 2 * ROWS
+    assert len(prepared) == N - 70 + 2 * ROWS
     assert_same(out, undisturbed)
 
 
+@pytest.mark.parametrize(("part", "again"), [(1, ROWS), (4, 6)])  # a full one, and the one that was stopped
 @pytest.mark.parametrize("where", [0.1, 0.6])
-def test_a_byte_that_changed_in_a_part_is_noticed(source, undisturbed, tmp_path, prepared, where):
+def test_a_byte_that_changed_in_a_part_is_noticed(source, undisturbed, tmp_path, prepared, where, part, again):
     out = tmp_path / "atlas"
-    path = interrupted(source, out) / "part-000001.arrow"
+    path = interrupted(source, out) / f"part-{part:06}.arrow"
     data = bytearray(path.read_bytes())
     data[int(where * len(data))] ^= 1
     path.write_bytes(data)
     prepared.clear()
     build(source, out, resume=True)
-    assert len(prepared) == N - 64 + ROWS
+    assert len(prepared) == N - 70 + again
     assert_same(out, undisturbed)
 
 
@@ -340,7 +291,7 @@ def test_what_is_left_beside_another_atlas_stays(source, tmp_path):
     build(less_by_a_row(source, tmp_path / "other"), tmp_path / "b").path.rename(out)
     with pytest.raises(PredilectError, match="already exists"):
         build(source, out, resume=True)
-    assert len(list(folder.glob("part-*.arrow"))) == 4
+    assert len(list(folder.glob("part-*.arrow"))) == 5
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
@@ -351,65 +302,62 @@ def test_an_import_leaves_no_file_open(source, tmp_path):
 
     before = locks()
     build(source, tmp_path / "atlas")
-    pack.pack_images(["a"], [source / "0" / "0000.jpg"], tmp_path / "images.arrow")
+    pack.pack_images(["a"], ["0/0000.jpg"], tmp_path / "images.arrow", root=source, parts=tmp_path / "parts")
     with pytest.raises(TooManyRejectedError):
         build(source, tmp_path / "b", max_rejected=0)
     assert locks() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+@pytest.mark.parametrize("ending", ["well", "stopped", "with a file that a library has left"])
+def test_what_a_network_file_system_keeps_until_it_is_closed_is_gone_too(source, tmp_path, monkeypatch, ending):
+    """NFS gives an open file that is removed another name until it is closed, and the folder cannot go before."""
+    unlink, close = os.unlink, os.close
+
+    def open_path(descriptor: int) -> Path:
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+
+    def keep(name, *, dir_fd=None):
+        path = Path(name) if dir_fd is None else open_path(dir_fd) / name
+        if path.name == "lock":
+            path.rename(path.with_name(".nfs0001"))
+        else:
+            unlink(name, dir_fd=dir_fd)
+
+    def forget(descriptor):
+        path = open_path(descriptor)
+        close(descriptor)
+        if path.name.startswith(".nfs"):
+            unlink(path)
+
+    monkeypatch.setattr(os, "unlink", keep)
+    monkeypatch.setattr(os, "close", forget)
+    out = tmp_path / "atlas"
+    if ending == "stopped":
+        monkeypatch.setattr(pack, "prepare_image_for_good", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build(source, out)
+        assert list(tmp_path.iterdir()) == []
+        return
+    if ending != "well":
+        packing_path(out).mkdir()
+        (packing_path(out) / ".writing-abc").mkdir()
+        (packing_path(out) / ".writing-abc" / "part-000000.arrow").write_bytes(b"half")
+    build(source, out)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_a_kill_left_half_written_beside_the_parts_goes_with_the_next(source, tmp_path):
+    out = tmp_path / "atlas"
+    folder = interrupted(source, out)
+    (folder / ".writing-abc").mkdir()
+    (folder / ".writing-abc" / "part-000004.arrow").write_bytes(b"half")
+    with pytest.raises(KeyboardInterrupt):
+        build(source, out, resume=True, on_progress=stop_after(100))
+    assert not [*folder.glob(".writing-*")]
 
 
 def test_a_place_that_cannot_be_written_is_told(source, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(PredilectError, match="cannot be written"):
         build(source, tmp_path / "file" / "atlas")
-
-
-class TestCommand:
-    def run(self, capsys, *arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as leaving:
-            main([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        return int(leaving.value.code or 0), " ".join((shown.out + shown.err).split())
-
-    def test_stopping_says_how_to_go_on_and_going_on_works(self, source, undisturbed, tmp_path, capsys, monkeypatch):
-        out = tmp_path / "atlas"
-        command = ("import", "imagefolder", source, "--out", out, "--max-rejected", "3")
-        put_together = pack._put_together
-
-        def stop(*_: object) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(pack, "_put_together", stop)
-        code, said = self.run(capsys, *command)
-        assert code == 130
-        assert "--resume" in said
-        monkeypatch.setattr(pack, "_put_together", put_together)
-        code, said = self.run(capsys, *command)
-        assert code == 1
-        assert "add --resume" in said
-        code, said = self.run(capsys, *command, "--resume")
-        assert code == 0
-        assert "147 photographs; 3 rows rejected" in said
-        assert_same(out, undisturbed)
-
-    def test_what_was_replaced_or_missing_is_told(self, source, tmp_path, capsys):
-        out = tmp_path / "atlas"
-        _, said = self.run(capsys, "import", "imagefolder", source, "--out", out, "--max-rejected", "3", "--resume")
-        assert "nothing to resume" in said
-        interrupted(source, tmp_path / "b")
-        (tmp_path / "other").mkdir()
-        (tmp_path / "other" / "a.jpg").write_bytes(jpeg())
-        (tmp_path / "other" / "metadata.csv").write_text("file_name,lesions\na.jpg,papule\n")
-        code, said = self.run(capsys, "import", "imagefolder", tmp_path / "other", "--out", tmp_path / "b")
-        assert code == 0
-        assert "replaced what was left of another import" in said
-
-    def test_that_it_was_finished_is_told(self, source, undisturbed, tmp_path, capsys):
-        out = tmp_path / "atlas"
-        folder = interrupted(source, out)
-        kept = shutil.copytree(folder, tmp_path / "kept")
-        build(source, out, resume=True)
-        kept.rename(folder)  # as a kill between the last renaming and the removal leaves it
-        code, said = self.run(capsys, "import", "imagefolder", source, "--out", out, "--max-rejected", "3", "--resume")
-        assert code == 0
-        assert "the import was finished" in said
-        assert_same(out, undisturbed)

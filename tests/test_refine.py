@@ -1,43 +1,18 @@
+"""Raw terms become classes: read, folded, merged, left out, and each decision logged; what cannot be is refused."""
+
+from __future__ import annotations
+
 import itertools
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 
-from predilect.atlas.photo import PHOTO_SCHEMA, Photo, photo_table
+from made_refinement import cells, fate, photos, taxonomy
+from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.refine import refine
 from predilect.errors import LabelError
 from predilect.labels.rules import LesionRules, SiteRules
 from predilect.labels.taxonomy import Taxonomy
-
-
-def taxonomy(*, lesion=None, site=None, drop_below=1, keep_above=1000):
-    return Taxonomy(
-        schema_version=1,
-        name="t",
-        drop_below=drop_below,
-        keep_above=keep_above,
-        lesion=lesion or LesionRules(unknown_terms="keep"),
-        site=site or SiteRules(unknown_terms="keep"),
-    )
-
-
-def photos(*rows):
-    """Rows of (lesions, site), or of (lesions, site, lesions_unknown, source)."""
-    whole = (row + (None, "s")[len(row) - 2 :] for row in rows)
-    return photo_table(
-        Photo(image_id=f"i{k}", file_name=f"{k}.jpg", lesions=lesions, site=site, lesions_unknown=unknown, source=source)
-        for k, (lesions, site, unknown, source) in enumerate(whole)
-    )
-
-
-def cells(refined, column):
-    return refined.table[column].to_list()
-
-
-def fate(refined, raw, task="lesion"):
-    return refined.log.row(by_predicate=(pl.col("task") == task) & (pl.col("raw_term") == raw), named=True)
 
 
 def test_terms_become_sorted_classes_row_by_row():
@@ -163,93 +138,12 @@ def test_deliberate_drops_leave_none_and_a_flag_where_nothing_else_was_seen():
     }
 
 
-def test_a_dropped_photograph_keeps_its_unknown_cells():
-    rules = LesionRules(terms=("scar", "cyst", "ink"), drops={"ink": "no lesion"})
-    table = photos((("ink",), None, ("cyst",)), (("ink",), None, ("*",)), (("scar", "cyst"), None))
-    refined = refine(table, taxonomy(lesion=rules))
-    assert cells(refined, "lesion/scar") == [0, None, 1]
-    assert cells(refined, "lesion/cyst") == [None, None, 1]
-    assert cells(refined, "refinement_flag") == ["lesions dropped", "lesions dropped", None]
-
-
 def test_terms_the_taxonomy_may_drop_are_in_the_log():
     rules = LesionRules(terms=("scar",), unknown_terms="drop")
     refined = refine(photos((("wheal",), None), (("scar",), None)), taxonomy(lesion=rules))
     assert refined.labels["lesion"].classes == ("scar",)
     assert fate(refined, "wheal")["reason"] == "dropped: the taxonomy does not know it"
     assert cells(refined, "refinement_flag") == ["lesions dropped", None]
-
-
-def test_unknown_is_never_absent():
-    rules = LesionRules(terms=("erosion", "ulcer", "scar"), merges={"erosion/ulcer": ("erosion", "ulcer")})
-    table = photos(
-        (("erosion", "scar"), None),
-        ((), None, ("Ulcer",)),  # one of the merged terms was not assessed
-        (("erosion",), None, ("ulcer",)),  # yet the class is there by the other
-        (("scar",), None, ("*",)),
-        ((), None, ("*",)),
-        (None, None, ("scar",)),
-    )
-    refined = refine(table, taxonomy(lesion=rules))
-    assert cells(refined, "lesion/erosion/ulcer") == [1, None, 1, None, None, None]
-    assert cells(refined, "lesion/scar") == [1, 0, 0, 1, None, None]
-    assert cells(refined, "refinement_flag") == [None] * 6
-
-
-def test_a_term_that_is_only_ever_unknown_is_no_class_but_in_the_log():
-    refined = refine(photos((("scar",), None, ("Cyst",))), taxonomy())
-    assert refined.labels["lesion"].classes == ("scar",)
-    assert (fate(refined, "Cyst")["became"], fate(refined, "Cyst")["n_images"]) == (None, 0)
-
-
-def test_a_source_has_not_assessed_what_it_does_not_list():
-    table = photos((("scar",), None, None, "a"), ((), None, None, "a"), (("crust",), None, None, "b"), ((), None, None, "c"))
-    refined = refine(table, taxonomy(), assessed={"a": {"scar"}, "b": {"scar", "Crust"}})
-    assert cells(refined, "lesion/scar") == [1, 0, 0, 0]
-    assert cells(refined, "lesion/crust") == [None, None, 1, 0]
-
-
-def test_assessing_a_parent_covers_what_folds_into_it_but_not_what_stays_apart():
-    rules = LesionRules(terms=("papule", "flat papule"), parents={"flat papule": "papule"})
-    table = photos((("papule",), None, None, "a"), ((), None, None, "a"), (("flat papule",), None, None, "b"))
-    folded = refine(table, taxonomy(lesion=rules), assessed={"a": ["papule"]})
-    assert cells(folded, "lesion/papule") == [1, 0, 1]
-    apart = refine(table, taxonomy(lesion=rules, keep_above=0), assessed={"a": ["papule"]})
-    assert cells(apart, "lesion/papule") == [1, 0, 0]
-    assert cells(apart, "lesion/flat papule") == [None, None, 1]
-
-
-def test_assessing_only_a_sub_lesion_or_a_part_of_a_merge_leaves_the_class_unknown():
-    rules = LesionRules(
-        terms=("papule", "flat papule", "erosion", "ulcer"),
-        parents={"flat papule": "papule"},
-        merges={"erosion/ulcer": ("erosion", "ulcer")},
-    )
-    table = photos((("papule", "ulcer"), None, None, "b"), ((), None, None, "a"), (("flat papule", "erosion"), None, None, "a"))
-    refined = refine(table, taxonomy(lesion=rules), assessed={"a": ["flat papule", "erosion"]})
-    assert cells(refined, "lesion/papule") == [1, None, 1]
-    assert cells(refined, "lesion/erosion/ulcer") == [1, None, 1]
-    whole = refine(table, taxonomy(lesion=rules), assessed={"a": ["flat papule", "erosion/ulcer"]})
-    assert cells(whole, "lesion/erosion/ulcer") == [1, 0, 1]
-
-
-def test_a_merge_named_like_one_of_its_terms_is_not_assessed_by_that_term_alone():
-    rules = LesionRules(terms=("ulcer", "erosion"), merges={"ulcer": ("erosion",)})
-    table = photos((("erosion",), None, None, "b"), ((), None, None, "a"))
-    assert cells(refine(table, taxonomy(lesion=rules), assessed={"a": ["ulcer"]}), "lesion/ulcer") == [1, None]
-
-
-def test_a_class_left_with_its_own_name_only_is_assessed_by_that_name_only():
-    # ab folds into a, so that the merge x gathers nothing: there is x only where a source wrote so itself.
-    rules = LesionRules(terms=("a", "ab"), parents={"ab": "a"}, merges={"x": ("ab",)})
-    table = photos((("x",), None, None, "b"), ((), None, None, "a"), ((), None, None, "c"))
-    refined = refine(table, taxonomy(lesion=rules), assessed={"a": ["a", "ab"], "c": ["x"]})
-    assert cells(refined, "lesion/x") == [1, None, 0]
-
-
-def test_photographs_without_a_source_assess_everything():
-    table = photos((("scar",), None), ((), None), ((), None)).with_columns(source=pl.Series([None, None, "a"], dtype=pl.String))
-    assert cells(refine(table, taxonomy(), assessed={"a": []}), "lesion/scar") == [1, 0, None]
 
 
 def test_rules_need_no_list_of_terms_where_unknown_ones_are_kept():
@@ -270,61 +164,6 @@ def test_machine_made_classes_are_marked():
     rare = refine(photos((("MONET_erythema", "scar"), None), (("scar",), None)), taxonomy(lesion=rules, drop_below=2))
     assert rare.labels["lesion"].machine == frozenset()
     assert fate(rare, "MONET_erythema")["origin"] == "machine"
-
-
-SEVERAL = (((), ("foot", "hand")), ((), ("hand", "nails")), ((), ("foot",)), ((), ("hand", "face")), ((), ("navel", "hand")))
-
-
-@pytest.mark.parametrize(
-    ("rule", "priority", "expected", "flags"),
-    [
-        ("unknown", (), [None, "hand", "foot", None, "hand"], ["several sites", None, None, "several sites", None]),
-        ("first", (), ["foot", "hand", "foot", "hand", "hand"], [None] * 5),
-        ("priority", ("face", "hand"), ["hand", "hand", "foot", "face", "hand"], [None] * 5),
-        ("priority", ("face",), [None, "hand", "foot", "face", "hand"], ["several sites", None, None, None, None]),
-    ],
-)
-def test_a_photograph_ends_with_one_site_or_none(rule, priority, expected, flags):
-    rules = SiteRules(
-        terms=("foot", "hand", "nails", "face", "navel"),
-        merges={"hand": ("nails",)},
-        drops={"navel": "too special"},
-        several=rule,
-        priority=priority,
-    )
-    refined = refine(photos(*SEVERAL), taxonomy(site=rules))
-    sites = refined.labels["site"].classes
-    rows = refined.table.select(refined.labels.columns).rows()
-    assert [sites[row.index(1)] if 1 in row else None for row in rows] == expected
-    assert all(sum(row) == 1 if site else set(row) == {None} for row, site in zip(rows, expected, strict=True))
-    assert cells(refined, "refinement_flag") == flags
-
-
-def test_the_log_tells_where_several_sites_cost_one():
-    refined = refine(photos(*SEVERAL), taxonomy())
-    assert fate(refined, "foot", "site")["reason"] == "not in the taxonomy, kept; unknown on 1 images that show several sites"
-    rules = SiteRules(unknown_terms="keep", several="first")
-    refined = refine(photos(*SEVERAL), taxonomy(site=rules))
-    assert fate(refined, "hand", "site")["reason"].endswith("another site is taken on 2 images that show several")
-    assert fate(refined, "foot", "site")["reason"] == "not in the taxonomy, kept"
-    rules = SiteRules(unknown_terms="keep", drops={"navel": "too special"})
-    refined = refine(photos(((), ("navel", "hand", "face")), ((), ("hand",))), taxonomy(site=rules))
-    assert fate(refined, "navel", "site")["reason"] == "dropped: too special"
-
-
-def test_a_dropped_site_becomes_unknown():
-    rules = SiteRules(terms=("hand", "other"), drops={"other": "no place"})
-    refined = refine(photos(((), ("other",)), ((), ("hand",)), ((), None)), taxonomy(site=rules))
-    assert cells(refined, "site/hand") == [None, 1, None]
-    assert cells(refined, "refinement_flag") == ["site dropped", None, None]
-
-
-def test_sites_are_counted_after_the_single_site_rule():
-    table = photos(((), ("hand",)), ((), ("hand", "face")), ((), ("hand", "face")), ((), ("face",)), ((), ("face",)))
-    refined = refine(table, taxonomy(drop_below=2))
-    assert refined.labels["site"].classes == ("face",)
-    assert "'hand' has 1 images, fewer than 2" in fate(refined, "hand", "site")["reason"]
-    assert cells(refined, "refinement_flag") == ["site dropped", "several sites", "several sites", None, None]
 
 
 def test_a_task_of_which_nothing_is_left_is_absent():
@@ -392,176 +231,3 @@ def test_the_papers_merge_and_families_replay_from_the_preset():
     again = refine(table, Taxonomy.from_toml(Taxonomy.preset("dermquest").to_toml(), "copy"))
     assert again.table.equals(refined.table)
     assert again.log.equals(refined.log)
-
-
-# A second implementation, photograph by photograph, that shares only the taxonomy's fields with the first.
-
-
-def naive(table, tax, assessed):
-    rows = table.to_dicts()
-    rules = tax.lesion
-    spelt = {name.lower(): name for name in (*rules.terms, *rules.merges)} | {a.lower(): t for a, t in rules.aliases.items()}
-    drop = set(rules.drops)
-
-    def read(terms):
-        return {spelt[term.strip().lower()] for term in terms or () if term != "*"} - drop
-
-    def bearers(term):
-        own = {row["image_id"] for row in rows if term in read(row["lesions"])}
-        return own.union(*(bearers(sub) for sub, parent in rules.parents.items() if parent == term and folds(sub)))
-
-    def folds(term):
-        return term in rules.parents and len(bearers(term)) <= tax.keep_above
-
-    def chain(term):
-        return [term, *chain(rules.parents[term])] if folds(term) else [term]
-
-    def final(term):
-        top = chain(term)[-1]
-        return next((name for name, members in rules.merges.items() if top in members), top)
-
-    def cell(row, name):
-        if row["lesions"] is None:
-            return None
-        if name in {final(term) for term in read(row["lesions"])}:
-            return 1
-        if "*" in (row["lesions_unknown"] or ()) or name in {final(term) for term in read(row["lesions_unknown"])}:
-            return None
-        if row["source"] in assessed:
-            listed = read(assessed[row["source"]])
-            parts = [term for term in set(rules.terms) - drop if final(term) == name]
-            whole = name in listed and name not in rules.terms
-            if not whole and not all(listed & set(chain(term)) for term in parts):
-                return None
-        return 0
-
-    names = {final(term) for row in rows for term in read(row["lesions"])}
-    lesions = {name: [cell(row, name) for row in rows] for name in sorted(names)}
-    columns = {f"lesion/{name}": values for name, values in lesions.items() if values.count(1) >= tax.drop_below}
-
-    merge = {member: name for name, members in tax.site.merges.items() for member in members}
-
-    def one_site(row):
-        kept = [merge.get(term.lower(), term.lower()) for term in row["site"] or () if term.lower() not in tax.site.drops]
-        found = list(dict.fromkeys(kept))
-        if len(found) > 1 and tax.site.several == "priority":
-            found = [name for name in tax.site.priority if name in found]
-        return found[0] if len(found) == 1 or (found and tax.site.several != "unknown") else None
-
-    chosen = [one_site(row) for row in rows]
-    sites = [name for name in sorted(set(chosen) - {None}) if chosen.count(name) >= tax.drop_below]
-    for name in sites:
-        columns[f"site/{name}"] = [int(site == name) if site in sites else None for site in chosen]
-    return columns
-
-
-TERMS = ("a", "ab", "abc", "ac", "d", "e", "f", "g", "junk")
-RAW = (*TERMS, "A", " ab", "alias", "d/e")
-SITES = ("hand", "nails", "face", "foot", "Face", "navel")
-
-
-@st.composite
-def taxonomies(draw):
-    several = draw(st.sampled_from(["unknown", "first", "priority"]))
-    return taxonomy(
-        drop_below=draw(st.integers(1, 3)),
-        keep_above=draw(st.integers(0, 4)),
-        lesion=LesionRules(
-            terms=TERMS,
-            aliases={"alias": draw(st.sampled_from(("abc", "f", "d/e", "junk")))},
-            parents=draw(st.sampled_from(({}, {"ab": "a"}, {"ab": "a", "abc": "ab", "ac": "a"}, {"ab": "a", "f": "a"}))),
-            merges={"d/e": ("d", "e")} | draw(st.sampled_from(({}, {"g": ("abc",)}, {"g": ("g", "f")}, {"x": ("a", "ab")}))),
-            drops={"junk": "not a lesion"},
-            machine=("g",),
-        ),
-        site=SiteRules(
-            terms=("hand", "nails", "face", "foot", "navel"),
-            merges={"hand": ("nails",)},
-            drops={"navel": "too special"},
-            several=several,
-            priority=("foot", "hand") if several == "priority" else (),
-        ),
-    )
-
-
-def some(terms, largest):
-    return st.lists(st.sampled_from(terms), max_size=largest).map(tuple)
-
-
-ROWS = st.lists(
-    st.tuples(
-        st.none() | some(RAW, 3), st.none() | some(SITES, 2), st.none() | some((*RAW, "*"), 2), st.sampled_from(("s", "t", "u"))
-    ),
-    min_size=1,
-    max_size=12,
-)
-ASSESSED = st.dictionaries(st.sampled_from(("s", "t")), some(RAW, 9))
-
-
-def table_of(rows):
-    # Not by way of Photo, which keeps '*' out of nothing but its own lists and is slow.
-    names = ("lesions", "site", "lesions_unknown", "source")
-    data = [{"image_id": f"i{k}", "file_name": "x"} | dict(zip(names, row, strict=True)) for k, row in enumerate(rows)]
-    return pl.DataFrame(data, schema=PHOTO_SCHEMA)
-
-
-def refine_or_reject(table, tax, assessed=None):
-    """Refinement of those random tables in which anything is left."""
-    try:
-        return refine(table, tax, assessed=assessed)
-    except LabelError as error:
-        assume("no lesion and no site" not in str(error))
-        raise
-
-
-@given(ROWS, taxonomies(), ASSESSED)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_labels_agree_with_a_second_implementation(rows, tax, assessed):
-    table = table_of(rows)
-    refined = refine_or_reject(table, tax, assessed)
-    expected = naive(table, tax, assessed)
-    assert refined.labels.columns == tuple(expected)
-    for column, values in expected.items():
-        assert cells(refined, column) == values, column
-
-
-@given(ROWS, taxonomies(), ASSESSED, st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_the_order_of_rows_changes_nothing_but_the_order_of_rows(rows, tax, assessed, random):
-    table = table_of(rows)
-    order = list(range(len(rows)))
-    random.shuffle(order)
-    refined = refine_or_reject(table, tax, assessed)
-    shuffled = refine(table[order], tax, assessed=assessed)
-    assert shuffled.labels == refined.labels
-    assert shuffled.table.equals(refined.table[order])
-    assert shuffled.log.equals(refined.log)
-
-
-@given(ROWS, taxonomies(), ASSESSED)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_writing_terms_by_another_alias_changes_no_label(rows, tax, assessed):
-    renamed = {raw: f"other {raw.strip().lower()}" for raw in RAW}
-    aliases = {renamed[term]: term for term in (*TERMS, "d/e")} | {"other alias": tax.lesion.aliases["alias"]}
-    other = tax.model_copy(update={"lesion": LesionRules(**tax.lesion.model_dump() | {"aliases": aliases})})
-
-    def rename(terms):
-        return None if terms is None else tuple(renamed.get(term, term) for term in terms)
-
-    refined = refine_or_reject(table_of(rows), tax, assessed)
-    rewritten = [(rename(lesions), site, rename(unknown), source) for lesions, site, unknown, source in rows]
-    again = refine(table_of(rewritten), other, assessed={source: rename(listed) for source, listed in assessed.items()})
-    assert again.labels == refined.labels
-    assert again.table.equals(refined.table)
-
-
-@given(ROWS, taxonomies())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_the_logs_counts_are_those_of_the_classes(rows, tax):
-    single = [(lesions and lesions[:1], site and site[:1], unknown, source) for lesions, site, unknown, source in rows]
-    refined = refine_or_reject(table_of(single), tax)
-    logged = refined.log.drop_nulls("became").group_by("task", "became").agg(pl.col("n_images").sum()).rows()
-    counted = {column: refined.table[column].sum() for column in refined.labels.columns}
-    assert {f"{task}/{name}": n for task, name, n in logged if n} == counted
-    listed = sum(len(lesions or ()) + len(site or ()) for lesions, site, _, _ in single)
-    assert refined.log["n_images"].sum() == listed

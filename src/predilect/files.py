@@ -1,14 +1,13 @@
 """Writing files and folders so that a reader finds either the old one whole or the new one whole, whatever happens meanwhile.
 
 What is being written lies in a folder ``.writing-<random>`` beside its place, whose name no reader looks for. A process that was
-killed leaves it behind; it is removed when the same folder is written again, or the run that it lies in is resumed.
+killed leaves it behind; whoever writes beside it next removes it, unless it may hold the only whole copy of a folder.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -16,43 +15,32 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from polars.exceptions import PolarsError
-from safetensors import SafetensorError
-
+from predilect.disk import WRITING, telling
 from predilect.errors import DiskError, PredilectError
+from predilect.locks import claimed
 
 __all__ = [
+    "check_place",
     "checksum",
-    "hold",
-    "holding",
     "is_sealed",
     "read_json",
     "remove_leftovers",
     "replacing",
     "replacing_folder",
     "seal",
+    "share_files",
     "write_json",
     "write_text",
 ]
 
-_WRITING = ".writing-"
 _SEAL = "sha256"
-
-# The locks of this process: its number (a forked one has none of them), and device and inode of the file. Opening a file that is
-# locked and closing it again would give its lock back, so that the table is asked first, by one thread at a time.
-_held: dict[tuple[int, int, int], str] = {}
-_asking = threading.Lock()
-
-_REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room and give the command again, with --resume where it takes that"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; choose a place that may be written to"),
-}
+_SYNCED_AT_ONCE = 16  # a disk answers as many such requests together as fast as one
 
 
 @contextmanager
@@ -68,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DiskError: If the folder cannot be written to or the disk is full.
     """
-    with _telling(path), _beside(path) as folder:
+    with telling(path), _beside(path) as folder:
         temporary = folder / path.name
         yield temporary
         with temporary.open("rb") as written:
@@ -81,8 +69,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary folder; when the block ends well it takes the place of `path`, else it is removed.
 
-    On Linux an old folder and the new one are exchanged in one step, so that `path` is one of them at every moment. Elsewhere the
-    old one is renamed first: a kill between the two renames leaves no `path`, but both folders in ``.writing-<random>`` beside it.
+    All that the block has written, however it was written, is on the disk before the folder takes its place. On Linux an old folder
+    and the new one are exchanged in one step, so that `path` is one of them at every moment. Elsewhere the old one is renamed
+    first: a kill between the two renames leaves no `path`, but both folders in ``.writing-<random>`` beside it.
 
     Args:
         path: The folder to make.
@@ -92,14 +81,14 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         An empty folder for the block to fill.
 
     Raises:
-        PredilectError: If `path` exists and may not be replaced.
+        PredilectError: If `path` exists and may not be replaced, or cannot be (see `check_place`).
         DiskError: If it cannot be written, or the disk is full.
     """
     if path.exists() and not (path.is_dir() and (replace or not any(path.iterdir()))):
         raise PredilectError(f"{path} already exists; choose another folder or remove it")
+    check_place(path)
     target = path.resolve()  # a link stays, and what it leads to is replaced
-    with _telling(path), _beside(target) as folder:
-        _remove_abandoned(target)
+    with telling(path), _beside(target) as folder:
         temporary = folder / target.name
         temporary.mkdir()
         try:
@@ -109,10 +98,55 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 raise
             # The user knows the file by the place that it would have had.
             raise DiskError(path / error.path.relative_to(temporary), error.reason) from error
+        _sync(temporary)
         if replace and target.exists():
             _exchange(temporary, target)
         else:
             temporary.replace(target)  # fails if somebody has filled it meanwhile
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before any work, a place where the system would let no folder be replaced, or only to somebody's harm.
+
+    Raises:
+        PredilectError: If this process runs in the folder, which would be taken from under it and the terminal that started it, or
+            if a disk is mounted there.
+    """
+    target = path.resolve()
+    if Path.cwd().is_relative_to(target):
+        raise PredilectError(
+            f"{path} cannot be replaced while the command runs in it; give the command from another folder, or choose another place"
+        )
+    if _is_mounted(target):
+        raise PredilectError(f"{path} cannot be replaced, since a disk is mounted there; choose a folder inside it")
+
+
+def share_files(folder: Path, other: Path, *, but: Collection[str] = ()) -> None:
+    """Put what lies in a folder into another one too, where the file system can without copying it; links stay links.
+
+    Whoever changes one of these files afterwards must replace it, since the other folder may hold the very same.
+
+    Args:
+        folder: From here all is taken but what is being written there, or was when a process was killed.
+        other: A folder; whoever may read `folder` may read it, and nobody else.
+        but: Names in `folder` that are left out.
+
+    Raises:
+        OSError: If a file cannot be copied.
+    """
+    for item in folder.iterdir():
+        if item.name in but or item.name.startswith(WRITING):
+            continue
+        target = other / item.name
+        if item.is_dir() and not item.is_symlink():
+            target.mkdir()
+            share_files(item, target)
+            continue
+        try:
+            os.link(item, target, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(item, target, follow_symlinks=False)
+    shutil.copymode(folder, other)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -120,75 +154,11 @@ def remove_leftovers(folder: Path) -> None:
 
     What a living process or another thread is writing at this moment is left alone.
     """
-    for leftover in [*folder.rglob(f"{_WRITING}*")]:
-        with _claimed(leftover) as claimed:
-            if claimed is not False:  # where the file system locks no folders, nobody but the caller is at work here
+    for leftover in [*folder.rglob(f"{WRITING}*")]:
+        with claimed(leftover) as ours:
+            if ours is not False:  # where the file system locks no folders, nobody but the caller is at work here
                 shutil.rmtree(leftover, ignore_errors=True)
     _remove_abandoned(folder.resolve())
-
-
-def hold(path: Path) -> int | None:
-    """Lock a file for this process until it ends, however it ends; the file stays.
-
-    The lock is a POSIX one, which the processes that this one starts do not inherit: a loader that outlives its killed parent
-    for a moment holds nothing. A file system that knows no locks gives none. Held once, it is held for all threads of the
-    process, and holding it again costs nothing.
-
-    Args:
-        path: The lock file; made if need be.
-
-    Returns:
-        None if the lock is ours, else the number of the process that holds it (0 if it has not said); our own number if another
-        thread holds it by `holding`.
-
-    Raises:
-        DiskError: If the file cannot be made.
-    """
-    with _telling(path), _asking:
-        key = _lock_key(path)
-        if key in _held:
-            return None if _held[key] == "process" else os.getpid()
-        descriptor, holder = _locked(path)
-        if holder is None:  # else never closed: closing would give the lock back
-            _held[_lock_key(descriptor)] = "process"
-        else:
-            os.close(descriptor)
-    return holder
-
-
-@contextmanager
-def holding(path: Path) -> Iterator[int | None]:
-    """Lock a file while the block runs, against other processes and against other blocks in threads of this one; the file stays.
-
-    Where this process holds the file by `hold`, it stays held when the block ends.
-
-    Args:
-        path: The lock file; made if need be.
-
-    Yields:
-        As `hold` returns it: None if the lock is ours, else the number of the process that holds it.
-
-    Raises:
-        DiskError: If the file cannot be made.
-    """
-    descriptor = holder = None
-    with _telling(path), _asking:
-        key = _lock_key(path)
-        if key in _held:
-            holder = None if _held[key] == "process" else os.getpid()
-        else:
-            descriptor, holder = _locked(path)
-            key = _lock_key(descriptor)
-            if holder is None:
-                _held[key] = "block"
-    try:
-        yield holder
-    finally:
-        if descriptor is not None:
-            with _asking:
-                if holder is None:
-                    del _held[key]
-                os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -254,47 +224,15 @@ def checksum(path: Path) -> str:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Turn what the operating system says into one sentence on `path`, unless it says it of a file elsewhere."""
-    try:
-        yield
-    except (OSError, PolarsError, SafetensorError) as error:
-        if isinstance(error, OSError) and not _concerns(error.filename, path):
-            raise
-        # Libraries written in Rust wrap the system's answer in a message of their own, which ends in its number.
-        wrapped = re.search(r"\(os error (\d+)\)", str(error))
-        number = error.errno if isinstance(error, OSError) else None
-        if number is None and wrapped is not None:
-            number = int(wrapped[1])
-        if number is None and not isinstance(error, OSError):
-            raise
-        reason = str(error) if number is None else os.strerror(number) + _REMEDIES.get(number, "")
-        raise DiskError(path, reason) from error
-
-
-def _concerns(name: str | bytes | int | None, path: Path) -> bool:
-    """Whether a file that an error names is `path`, leads to it, or is what is being written in its stead."""
-    if name is None or isinstance(name, int):  # none, or an open file by its number
-        return True
-    named = Path(os.fsdecode(name)).absolute()
-    named = named.parent.resolve() / named.name
-    for target in (path.parent.resolve() / path.name, path.resolve()):
-        if target.is_relative_to(named) or named.is_relative_to(target):
-            return True
-        if named.is_relative_to(target.parent) and named.relative_to(target.parent).parts[0].startswith(_WRITING):
-            return True
-    return False
-
-
-@contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A folder beside `path` that is gone in the end, with whatever a library has put there on its own account."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_WRITING, dir=path.parent))
-        with _claimed(folder) as claimed:
+        folder = Path(tempfile.mkdtemp(prefix=WRITING, dir=path.parent))
+        with claimed(folder) as ours:
             # Somebody who tidies up may have taken it for a leftover before it was locked: then another one.
-            if claimed is False or not folder.exists():
+            if ours is False or not folder.exists():
                 continue
             try:
                 yield folder
@@ -303,57 +241,51 @@ def _beside(path: Path) -> Iterator[Path]:
             return
 
 
-@contextmanager
-def _claimed(folder: Path) -> Iterator[bool | None]:
-    """Lock a folder while the block runs: False if somebody else has it or it is gone, None where folders cannot be locked."""
-    descriptor, claimed = None, None
-    with suppress(OSError):
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            claimed = True
-        except (FileNotFoundError, BlockingIOError):
-            claimed = False
-    try:
-        yield claimed
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _lock_key(file: Path | int) -> tuple[int, int, int]:
-    try:
-        state = os.stat(file)  # noqa: PTH116 - of a path or of an open file
-    except FileNotFoundError:
-        return os.getpid(), 0, 0
-    return os.getpid(), state.st_dev, state.st_ino
-
-
-def _locked(path: Path) -> tuple[int, int | None]:
-    """Open a file and lock it, and write our number into it: the open file, and what `hold` returns."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            holder = os.read(descriptor, 20)
-            return descriptor, int(holder) if holder.isdigit() else 0
-    os.truncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
-    return descriptor, None
-
-
 def _remove_abandoned(path: Path) -> None:
-    """Remove what killed processes left of their writing of the folder `path`, but for an old one that is the only one."""
+    """Remove what killed processes have left beside `path` of writing files, and of writing it if it is a folder.
+
+    A folder that was to be replaced may lie in what is left as the only whole one: it stays, and so do those of other names.
+    """
     old = _aside(path)
-    for leftover in path.parent.glob(f"{_WRITING}*"):
-        with suppress(OSError), _claimed(leftover) as claimed:  # OSError: none of ours to look into
-            if not claimed:
+    for leftover in path.parent.glob(f"{WRITING}*"):
+        with suppress(OSError), claimed(leftover) as ours:  # OSError: none of ours to look into
+            if not ours:
                 continue
-            names = {item.name for item in leftover.iterdir()}
-            # An empty one is what is left when a kill came after the renaming.
-            if not names or (names & {path.name, old.name} and (path.exists() or old.name not in names)):
+            folders = {item.name for item in leftover.iterdir() if item.is_dir()}
+            if not folders or (folders & {path.name, old.name} and (path.exists() or old.name not in folders)):
                 shutil.rmtree(leftover)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder and all that lies in it to the disk, so that after a power cut its new name cannot stand for half of it."""
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        for _ in pool.map(_sync_one, (folder, *folder.rglob("*"))):
+            pass
+
+
+def _sync_one(item: Path) -> None:
+    if item.is_symlink() or not (item.is_file() or item.is_dir()):
+        return
+    descriptor = os.open(item, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if item.is_file():  # not every file system can do so with a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Whether a file system is mounted at a folder, or another folder of the same one, which `Path.is_mount` does not see."""
+    if folder.is_mount():
+        return True
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:  # not Linux
+        return False
+    name = re.sub(rb"[ \t\n\\]", lambda sign: b"\\%03o" % ord(sign[0]), os.fsencode(folder))
+    return any(mount.split(b" ")[4] == name for mount in mounts)
 
 
 def _exchange(new: Path, path: Path) -> None:

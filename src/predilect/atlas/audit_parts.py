@@ -99,6 +99,10 @@ class Duplicates(Part):
         cosine: Least cosine between the fingerprints' coefficients of a candidate.
         resemblance: Least correlation of the aligned detail of a confirmed pair.
         flat: Standard deviation of the luminance, in grey levels, below which only equal pixels were looked for.
+        most: Candidates of one photograph that were compared; of more, the nearest.
+        n_candidates: Pairs that were compared.
+        crowded: Photographs with more candidates than `most`: copies among those that were not compared are missing here. Empty
+            where all were compared.
         pairs: Confirmed ones; of several files of the same bytes or pixels only the pairs with the first.
         clusters: First those whose labels disagree, then those that join what no id joins, then the largest.
         n_photographs: In any cluster.
@@ -115,6 +119,9 @@ class Duplicates(Part):
     cosine: float
     resemblance: float
     flat: float
+    most: int
+    n_candidates: int
+    crowded: tuple[str, ...]
     pairs: tuple[CopyPair, ...]
     clusters: tuple[Cluster, ...]
     n_photographs: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,12 +20,12 @@ from predilect.atlas.folder import (
     describe,
 )
 from predilect.atlas.importers.imported import REJECTED_SCHEMA, Imported, Source
-from predilect.atlas.pack import MAX_SIDE, Packing, pack_in_parts
-from predilect.atlas.parts import held, packing_parts
+from predilect.atlas.pack import Packing, pack_images
+from predilect.atlas.parts import has_parts, held, remove_parts
 from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.refine import Refined, refine
 from predilect.errors import AtlasError, PredilectError, TooManyRejectedError
-from predilect.files import replacing, replacing_folder
+from predilect.files import check_place, replacing, replacing_folder, share_files
 from predilect.labels.tasks import LESION, SITE
 from predilect.labels.taxonomy import Taxonomy
 
@@ -65,17 +63,18 @@ def build_atlas(
         AtlasError: If a carried column has a name of the atlas's own, or no photograph is left; if something is left of this import
             and `resume` is False, or of another one and it is True.
         LabelError: If a raw term is unknown; names its row in the source's table.
-        PredilectError: If `out` exists or cannot be written.
+        PredilectError: If `out` exists, cannot be replaced or cannot be written.
         ValueError: If `max_rejected` is negative.
     """
     if max_rejected < 0:
         raise ValueError(f"max_rejected must not be negative, found {max_rejected}")
+    check_place(out)
     _check_columns(imported)
     finished = resume and packing_path(out).exists() and _is_finished(imported, taxonomy, out)
     with held(packing_path(out)):
         if not finished:
             _build(imported, taxonomy, out, max_rejected=max_rejected, resume=resume, on_progress=on_progress)
-        shutil.rmtree(packing_path(out))  # now that the atlas is in its place
+        remove_parts(packing_path(out))  # now that the atlas is in its place
     rejected_path(out).unlink(missing_ok=True)  # of an import into the same folder that failed before
     return Atlas.open(out)
 
@@ -94,12 +93,12 @@ def replay(path: Path, taxonomy: Taxonomy) -> Atlas:
         LabelError: If a raw term is unknown to the taxonomy.
         PredilectError: If the folder cannot be written.
     """
+    check_place(path)
     atlas = Atlas.open(path)
     photos = atlas.raw()
     refined = refine(photos, taxonomy, assessed=_assessed(atlas.sources), origin=str(path / PHOTOS))
     with replacing_folder(path, replace=True) as folder:
-        rewritten = shutil.ignore_patterns(PHOTOS, TAXONOMY, REFINEMENT)
-        shutil.copytree(path, folder, ignore=rewritten, copy_function=_link, dirs_exist_ok=True)
+        share_files(path, folder, but=(PHOTOS, TAXONOMY, REFINEMENT))  # images need not be copied
         _write(folder, photos, refined, taxonomy=taxonomy, sources=atlas.sources, counts=atlas.counts)
     return Atlas.open(path)
 
@@ -134,19 +133,18 @@ def _build(
     with replacing_folder(out) as folder:
         _check_terms(imported, taxonomy)
         _check_rejected(imported.rejected, imported, out, max_rejected, when=", before any was opened")
-        names = imported.photos["file_name"].to_list()
-        with packing_parts(
-            packing_path(out),
+        packing = pack_images(
             imported.photos["image_id"].to_list(),
-            [imported.root / name for name in names],
-            names=names,
-            max_side=MAX_SIDE,
+            imported.photos["file_name"].to_list(),
+            folder / IMAGES,
+            root=imported.root,
+            parts=packing_path(out),
             resume=resume,
-        ) as parts:
-            packing = pack_in_parts(parts, folder / IMAGES, on_progress)
-            rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
-            _check_rejected(rejected, imported, out, max_rejected, kept=parts.folder if parts.is_worth_keeping() else None)
-            _write_packed(folder, imported, packing, rejected, taxonomy)
+            on_progress=on_progress,
+        )
+        rejected = pl.concat([imported.rejected, _broken(imported, packing)]).sort("row", maintain_order=True)
+        _check_rejected(rejected, imported, out, max_rejected, kept=packing_path(out) if has_parts(packing_path(out)) else None)
+        _write_packed(folder, imported, packing, rejected, taxonomy)
 
 
 def _is_finished(imported: Imported, taxonomy: Taxonomy, out: Path) -> bool:
@@ -215,7 +213,7 @@ def _reasons(rejected: pl.DataFrame) -> list[str]:
 
 
 def _write_packed(folder: Path, imported: Imported, packing: Packing, rejected: pl.DataFrame, taxonomy: Taxonomy) -> None:
-    """Write all but the images."""
+    """Write all but the images; plainly, since `replacing_folder` brings it to the disk before the atlas takes its place."""
     if packing.packed.is_empty():
         raise AtlasError(f"{imported.origin}: no photograph is left, {rejected.height} of its rows were rejected")
     photos = pl.concat([imported.photos[packing.packed["position"]], packing.packed.select(PACKED_COLUMNS)], how="horizontal")
@@ -249,11 +247,3 @@ def _write(
     (folder / TAXONOMY).write_text(taxonomy.to_toml(), encoding="utf-8")
     refined.log.write_csv(folder / REFINEMENT)
     describe(folder, photos, refined.labels, taxonomy=taxonomy.name, sources=sources, counts=counts)
-
-
-def _link(source: str, target: str) -> None:
-    """Share a file between two folders where the file system can, so that images need not be copied."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "UnknownFormatError",
     "UnreadFileError",
     "UnusableImageError",
     "decoder_versions",
@@ -52,6 +53,7 @@ _HUGE = threading.RLock()
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # an MPO, as telephones write it, is a JPEG with more behind it
 _ORIENTATION, _SUBFILE, _REDUCED = 0x0112, 254, 1
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _OTHERS = (
     (b"%PDF", "a PDF document"),
@@ -84,6 +86,10 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLON
 
 class UnusableImageError(Exception):
     """A file that cannot be packed; the message is the reason, for a person to read."""
+
+
+class UnknownFormatError(UnusableImageError):
+    """Data that is no image, or of a format that is not read."""
 
 
 class UnreadFileError(UnusableImageError):
@@ -164,25 +170,29 @@ def _reading() -> Iterator[None]:
 
 
 @contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
+def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image whose header is as it should be; whatever the decoder says while it is open is a reason, not a crash.
 
     Pillow's warnings (of damaged EXIF and the like, of images that it holds to be large) are not shown meanwhile.
 
+    Args:
+        data: An image file's bytes.
+        max_pixels: Width times height that is allowed, at most `MAX_PIXELS`.
+
     Raises:
         UnreadFileError: If memory, open files or the like did not suffice inside the block.
-        UnusableImageError: If the data is no image of a known format, is beyond the limits of this module, or turns out to be damaged
-            inside the block.
+        UnknownFormatError: If the data is no image of a known format.
+        UnusableImageError: If it is beyond the limits of this module, or turns out to be damaged inside the block.
     """
     with _QUIET:
         try:
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _check(image)
+                _check(image, max_pixels)
                 yield image
         except UnidentifiedImageError as error:
-            raise UnusableImageError(_kind(data)) from error
+            raise UnknownFormatError(_kind(data)) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise UnusableImageError(_too_many_pixels()) from error
+            raise UnusableImageError(_too_many_pixels(max_pixels)) from error
         except MemoryError as error:  # `MAX_PIXELS` bounds what a file can ask for: it is the machine that has none left
             raise UnreadFileError(_NO_MEMORY) from error
         except _BROKEN as error:
@@ -219,10 +229,10 @@ def one_at_a_time(n_pixels: int, n_bytes: int = 0) -> Iterator[None]:
         yield
 
 
-def _check(image: Image.Image) -> None:
+def _check(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnusableImageError(_too_many_pixels())
+    if width * height > max_pixels:
+        raise UnusableImageError(_too_many_pixels(max_pixels))
     if min(width, height) < MIN_SIDE:
         raise UnusableImageError(f"the image is too small: {width} x {height} pixels, the shorter side must have {MIN_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):
@@ -253,18 +263,21 @@ def _reads_heif() -> bool:
 
 def _kind(data: bytes) -> str:
     """Why nothing could open the data."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and not _reads_heif():
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS and not _reads_heif():
         return "it is a HEIC file, which the package pi-heif reads: pip install 'predilect[heic]'"
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     found = next((name for begins, name in _OTHERS if start.startswith(begins)), "")
     if data[128:132] == b"DICM":
         found = "a DICOM file"
+    elif brand in _HEIF_BRANDS or brand in _AVIF_BRANDS:
+        found = f"{'a HEIC' if brand in _HEIF_BRANDS else 'an AVIF'} that is cut short, has a damaged header or is of a rare kind"
     known = ", ".join(_formats())
     return f"it is no image of a known format ({known})" + (f"; it looks like {found}" if found else "")
 
 
-def _too_many_pixels() -> str:
-    return f"the image is too large: it has more than {MAX_PIXELS // 10**6} megapixels"
+def _too_many_pixels(max_pixels: int) -> str:
+    return f"the image is too large: it has more than {max_pixels // 10**6} megapixels"
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -281,7 +294,7 @@ def _told(error: OSError) -> str:
 
 def _said(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, EOFError) or "truncated" in text.lower():
+    if isinstance(error, EOFError) or "truncated" in text.lower() or "end of file" in text.lower():
         return "it is cut short"
     if "MAX_TEXT" in text:  # of compressed text or a profile in a PNG
         return "text or a colour profile in it unpacks to an unreasonable size"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -56,6 +56,7 @@ REFINEMENT_FLAG = "refinement_flag"
 
 _DESCRIPTION = "atlas.json"
 _CHECKED = (PHOTOS, TAXONOMY, REFINEMENT, REJECTED)
+_TOLD_EVERY = 256
 
 
 class Counts(BaseModel):
@@ -158,6 +159,31 @@ class Atlas:
             raise AtlasError(f"{self.path / IMAGES} does not hold the images of {PHOTOS}; import the atlas again")
         return images
 
+    def check_images(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Compare each packed image with the SHA-256 that was recorded when it was packed; cost: ``images.arrow`` is read once.
+
+        Args:
+            on_progress: Called with (images compared, N) now and then.
+
+        Raises:
+            AtlasError: If one is damaged, or they cannot be read at all.
+        """
+        damaged = []
+        with self.images() as images:
+            for row, recorded in enumerate(self.photos["sha256"]):
+                if hashlib.sha256(images[row]).hexdigest() != recorded:
+                    damaged.append(row)
+                if on_progress is not None and ((row + 1) % _TOLD_EVERY == 0 or row + 1 == len(self)):
+                    on_progress(row + 1, len(self))
+        if damaged:
+            name, file = self.photos.select("image_id", "file_name").row(damaged[0])
+            more = len(damaged) - 1
+            others = f", and so {'is' if more == 1 else 'are'} {more:,} more" if more else ""
+            raise AtlasError(
+                f"{self.path / IMAGES}: the packed image of {name!r} (row {damaged[0] + 1}, made from {file}) is not what was packed: its "
+                f"SHA-256 is not that in {PHOTOS}{others}; restore the file from a copy, or import the atlas again"
+            )
+
     def truth(self, groups: NDArray[np.str_] | None) -> Truth:
         """The labels as the table that an evaluation reads.
 
@@ -174,6 +200,7 @@ class Atlas:
             groups=groups,
             covariates=self.photos.select(COVARIATES),
             origin=str(self.path),
+            notes=tuple(dict.fromkeys(note for source in self.sources for note in source.notes)),
         )
 
     def raw(self) -> pl.DataFrame:

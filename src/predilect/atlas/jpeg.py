@@ -8,11 +8,22 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from predilect.atlas.colour import flattened, in_srgb, keeps_colours
-from predilect.atlas.decoding import UnreadFileError, UnusableImageError, file_size, one_at_a_time, opened, orientation, read_bytes
+from predilect.atlas.decoding import (
+    MAX_PIXELS,
+    UnreadFileError,
+    UnusableImageError,
+    file_size,
+    one_at_a_time,
+    opened,
+    orientation,
+    read_bytes,
+)
 from predilect.atlas.jpeg_stream import (
+    count_scans,
     decoded,
     ends_too_soon,
     has_several_scans,
@@ -22,9 +33,19 @@ from predilect.atlas.jpeg_stream import (
     without_metadata,
 )
 
-__all__ = ["JPEG_QUALITY", "PREPARATION", "PreparedImage", "prepare_image", "prepare_image_for_good"]
+__all__ = [
+    "JPEG_QUALITY",
+    "PREPARATION",
+    "PreparedImage",
+    "encode",
+    "prepare_bytes",
+    "prepare_image",
+    "prepare_image_for_good",
+    "reduce_image",
+]
 
 JPEG_QUALITY = 95
+_SHOWN_QUALITY = 85
 
 PREPARATION = 3
 """Version of what `prepare_image` makes of a file; parts of a packing that another version made are not gone on with."""
@@ -32,6 +53,8 @@ PREPARATION = 3
 # An image is brought to at least so much more than the wanted size by the JPEG decoder itself or by averaging, which are fast; the
 # filter does the rest. Against the filter alone the result differs by less (46 dB on average) than encoding it anew does (43 dB).
 _MARGIN = 1.15
+
+_MAX_SCANS = 200  # cameras and encoders write up to some twenty; each costs a pass over all blocks, however few bytes it has
 
 _CUT_SHORT = "the image cannot be decoded: it is cut short"
 
@@ -94,13 +117,56 @@ def prepare_image_for_good(path: Path, max_side: int) -> PreparedImage | str:
     """
     try:
         with one_at_a_time(0, file_size(path)):  # before a byte is read
-            data = read_bytes(path)
-            with opened(data) as image:
-                return _copied(image, data, max_side) or _encoded(image, data, max_side)
+            return prepare_bytes(read_bytes(path), max_side)
     except UnreadFileError:
         raise
     except UnusableImageError as error:
         return str(error)
+
+
+def prepare_bytes(data: bytes, max_side: int, max_pixels: int = MAX_PIXELS) -> PreparedImage:
+    """What `prepare_image` gives, of a file that was never on a disk.
+
+    Args:
+        data: The image file's bytes.
+        max_side: The largest shorter side in pixels.
+        max_pixels: Width times height that is allowed, at most `MAX_PIXELS`.
+
+    Raises:
+        UnreadFileError: If memory is short now.
+        UnknownFormatError: If the data is no image of a known format.
+        UnusableImageError: If it cannot be used for another reason.
+    """
+    if not data:
+        raise UnusableImageError("the file is empty")
+    with one_at_a_time(0, len(data)), opened(data, max_pixels) as image:
+        if image.format in {"JPEG", "MPO"}:
+            _check_passes(data)
+        return _copied(image, data, max_side) or _encoded(image, data, max_side)
+
+
+def reduce_image(data: bytes | memoryview, longest_side: int) -> PreparedImage:
+    """A small version of a packed JPEG, to be shown beside others; one that is small enough keeps its size.
+
+    Args:
+        data: An upright RGB JPEG.
+        longest_side: The largest longer side in pixels.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        image.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return encode(np.asarray(image.convert("RGB")))
+
+
+def encode(pixels: NDArray[np.uint8]) -> PreparedImage:
+    """(H, W, 3) pixels as a JPEG to be shown, a quarter of the size of one to be learnt from."""
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "JPEG", quality=_SHOWN_QUALITY, optimize=True)
+    return _prepared(target.getvalue(), (pixels.shape[1], pixels.shape[0]))
+
+
+def _check_passes(data: bytes) -> None:
+    if count_scans(data) > _MAX_SCANS and count_scans(without_metadata(data) or data) > _MAX_SCANS:
+        raise UnusableImageError(f"the image is coded in more than {_MAX_SCANS} passes, as only a file made to be slow is")
 
 
 def _copied(image: Image.Image, data: bytes, max_side: int) -> PreparedImage | None:

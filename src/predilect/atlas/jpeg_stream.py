@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 __all__ = [
+    "count_scans",
     "decoded",
     "ends_too_soon",
     "has_several_scans",
@@ -103,9 +104,14 @@ def holds_more_than_the_picture(picture: bytes) -> bool:
     return bool(waiting)
 
 
+def count_scans(picture: bytes) -> int:
+    """In how many passes a JPEG is coded, or some more: a table may hold the bytes that are counted, too."""
+    return picture.count(bytes((0xFF, _SOS)))
+
+
 def has_several_scans(picture: bytes) -> bool:
-    """Whether a JPEG is coded in several passes, as a progressive one is."""
-    return picture.count(bytes((0xFF, _SOS))) > 1  # a table may hold these bytes too, which costs time only
+    """Whether a JPEG is coded in several passes, as a progressive one is; where it is wrong it costs time only."""
+    return count_scans(picture) > 1
 
 
 def may_end_too_soon(samples: NDArray[np.uint8]) -> bool:

@@ -216,9 +216,12 @@ def _check_unique(text: pl.DataFrame, column: str, origin: str) -> None:
     if repeated.any():
         first = cells[int(repeated.arg_true()[0])]
         rows = [int(row) + 1 for row in (cells == first).arg_true()[:3]]
-        given = "" if column == "file_name" else " (where the column is empty, it is the name of the file without its ending)"
+        remedy = {
+            "file_name": ": each photograph has one row, so remove the others",
+            "image_id": " (where the column is empty, it is the name of the file without its ending)",
+        }
         raise AtlasError(
-            f"{origin}, rows {' and '.join(map(str, rows))}: {column} {first!r} stands in each; it must be unique{given}"
+            f"{origin}, rows {' and '.join(map(str, rows))}: {column} {first!r} stands in each; it must be unique{remedy[column]}"
         )
 
 

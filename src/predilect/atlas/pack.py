@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,11 +27,11 @@ from numpy.typing import NDArray
 
 from predilect.atlas.decoding import UnreadFileError
 from predilect.atlas.jpeg import PreparedImage, prepare_image_for_good
-from predilect.atlas.parts import Parts, packing_parts
+from predilect.atlas.parts import Parts, open_parts
 from predilect.errors import AtlasError
 from predilect.files import replacing
 
-__all__ = ["MAX_SIDE", "ROWS_PER_BATCH", "PackedImages", "Packing", "pack_images", "pack_in_parts"]
+__all__ = ["MAX_SIDE", "ROWS_PER_BATCH", "PackedImages", "Packing", "pack_images", "write_packed"]
 
 MAX_SIDE = 512
 """The largest shorter side, in pixels, that an image is packed with."""
@@ -65,64 +64,76 @@ class Packing:
 
 def pack_images(
     image_ids: Sequence[str],
-    paths: Sequence[Path],
+    names: Sequence[str],
     out: Path,
     *,
+    root: Path,
+    parts: Path,
     max_side: int = MAX_SIDE,
+    resume: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Packing:
     """Pack image files into one Arrow file; a file that cannot be used is left out, with the reason.
 
+    Files are decoded by a thread per processor core (decoding does not hold Python's lock); no more than a few images per core
+    and one part are in memory. What is done is kept in parts, also when the packing is stopped or fails, so that it can be gone
+    on with; the result is the same, byte for byte, however often that was. See `predilect.atlas.parts` for what the caller owes them.
+
     Args:
         image_ids: N unique ids, in the order in which the images are to be packed.
-        paths: N files.
+        names: N paths of files, relative to `root`.
         out: The file to write, atomically.
+        root: The folder of the files.
+        parts: A folder for the parts; they stay in it.
         max_side: A shorter side above it is scaled down to it.
-        on_progress: Called with (files done, N) after each file.
-
-    Raises:
-        AtlasError: If the system cannot read a file now, which is no reason to leave it out for good.
-        ValueError: If the lengths differ or `max_side` is not positive.
-        PredilectError: If `out` cannot be written.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".packing-", dir=out.parent) as folder:
-        names = [str(path) for path in paths]
-        with packing_parts(Path(folder), image_ids, paths, names=names, max_side=max_side, resume=False) as parts:
-            return pack_in_parts(parts, out, on_progress)
-
-
-def pack_in_parts(parts: Parts, out: Path, on_progress: Callable[[int, int], None] | None = None) -> Packing:
-    """Pack image files as `pack_images` does, keeping each part that is finished; parts that are there are not made again.
-
-    Files are decoded by a thread per processor core (decoding does not hold Python's lock); no more than a few images per core
-    and one part are in memory. The result is the same, byte for byte, however often the packing was stopped.
-
-    Args:
-        parts: The files, and where finished parts are kept.
-        out: The file to write, atomically.
+        resume: Whether to go on with parts that are there; they are not made again.
         on_progress: Called with (files done, N) after each file, and first for those that were done before.
 
     Raises:
-        AtlasError: If the system cannot read a file now, which is no reason to leave it out for good; the finished parts stay.
+        AtlasError: If the system cannot read a file now, which is no reason to leave it out for good; if there are parts of this
+            packing and `resume` is False, or of another one and it is True.
+        ValueError: If the lengths differ or `max_side` is not positive.
         PredilectError: If a part or `out` cannot be written.
     """
-    total = len(parts.paths)
-    missing = [part for part in range(parts.count) if not parts.is_finished(part)]
-    done = total - sum(len(parts.files(part)) for part in missing)
+    kept = open_parts(parts, image_ids, names, root=root, max_side=max_side, resume=resume)
+    before = [kept.done(part) for part in range(kept.count)]
+    unfinished = [part for part in range(kept.count) if before[part] < len(kept.files(part))]
+    done, total = sum(before), len(names)
     if done and on_progress is not None:
         on_progress(done, total)
-    files = (parts.paths[position] for part in missing for position in parts.files(part))
-    with closing(_prepared(files, parts.max_side)) as coming:
-        for part in missing:
-            results = []
-            for result in islice(coming, len(parts.files(part))):
-                results.append(result)
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, total)
-            parts.write(part, results)
-    return _put_together(parts, out)
+    files = (root / names[position] for part in unfinished for position in kept.files(part)[before[part] :])
+    with closing(_prepared(files, max_side)) as coming:
+        for part in unfinished:
+            results = kept.results(part) if before[part] else []
+            try:
+                for result in islice(coming, len(kept.files(part)) - before[part]):
+                    results.append(result)
+                    done += 1
+                    if on_progress is not None:
+                        on_progress(done, total)
+            finally:
+                if results:
+                    kept.write(part, results)
+    return _put_together(kept, out)
+
+
+def write_packed(image_ids: Sequence[str], images: Iterable[PreparedImage], out: Path) -> None:
+    """Write JPEGs that are ready into one file that `PackedImages` reads; a batch of them is in memory at a time.
+
+    Args:
+        image_ids: (N,) unique ids.
+        images: N of them, in the same order.
+        out: The file to write, atomically.
+
+    Raises:
+        ValueError: If the lengths differ.
+        PredilectError: If `out` cannot be written.
+    """
+    coming = zip(image_ids, images, strict=True)
+    with replacing(out) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        while rows := [(name, image.data, image.width, image.height) for name, image in islice(coming, ROWS_PER_BATCH)]:
+            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
 
 class PackedImages:
@@ -143,6 +154,8 @@ class PackedImages:
             self._file = pa.memory_map(str(path))
             reader = pa.ipc.open_file(self._file)
             self._batches: list[Any] = [reader.get_batch(k) for k in range(reader.num_record_batches)]
+            for batch in self._batches:
+                batch.validate(full=True)  # where an image begins and ends: a damaged place would end the process, not raise
         except FileNotFoundError:
             raise AtlasError(f"{path}: there is no such file") from None
         except (pa.ArrowException, OSError) as error:

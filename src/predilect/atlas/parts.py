@@ -1,9 +1,9 @@
-"""A packing in parts, each kept when it is finished, so that one that was stopped loses little.
+"""A packing in parts, so that one that was stopped loses little: each is kept when it is finished, and what there is of one that is stopped.
 
 The parts lie in a folder of their own beside the atlas that is to be. ``packing.json`` says which packing they belong to;
 ``part-<k>.arrow`` holds what became of the files k * `ROWS_PER_PART` onwards: an Arrow IPC file with the columns of `_SCHEMA`, one row
-per file, and in its metadata the fingerprint of these files (names, sizes, times, places on the disk), so that a file that was changed
-meanwhile is packed anew, and a checksum of the rows, so that a part that was damaged meanwhile is.
+per file, fewer where the part was stopped, and in its metadata the fingerprint of the part's files (names, sizes, times, places on the
+disk), so that a file that was changed meanwhile is packed anew, and a checksum of the rows, so that a part that was damaged meanwhile is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ import pyarrow as pa
 
 from predilect.atlas.decoding import decoder_versions
 from predilect.atlas.jpeg import JPEG_QUALITY, PREPARATION, PreparedImage
-from predilect.errors import AtlasError, DiskError
-from predilect.files import holding, read_json, replacing, write_json
+from predilect.disk import telling
+from predilect.errors import AtlasError
+from predilect.files import read_json, replacing, write_json
+from predilect.locks import holding
 
-__all__ = ["ROWS_PER_PART", "Parts", "has_parts", "held", "packing_parts"]
+__all__ = ["ROWS_PER_PART", "Parts", "has_parts", "held", "open_parts", "remove_parts"]
 
 ROWS_PER_PART = 256
 
@@ -47,14 +49,16 @@ class Parts:
     Attributes:
         folder: Where they lie.
         image_ids: N unique ids.
-        paths: N files.
+        root: The folder of the files.
+        names: N paths of files, relative to `root`.
         max_side: What the images are scaled to.
         fingerprints: Of the files of each part, as they were before any was read.
     """
 
     folder: Path
     image_ids: Sequence[str]
-    paths: Sequence[Path]
+    root: Path
+    names: Sequence[str]
     max_side: int
     fingerprints: tuple[bytes, ...]
 
@@ -65,27 +69,37 @@ class Parts:
 
     def files(self, part: int) -> range:
         """Positions of the files of a part."""
-        return range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(self.paths)))
+        return range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(self.names)))
 
-    def is_finished(self, part: int) -> bool:
-        """Whether a part was finished before, its files are what they were, and so is the part itself."""
+    def done(self, part: int) -> int:
+        """Of how many of its files, from the first, a part holds what became of them; 0 where they, or the part, were changed since."""
         path = self._path(part)
         if not path.is_file():
-            return False
+            return 0
         try:
             with pa.memory_map(str(path)) as source:
                 reader = pa.ipc.open_file(source)
                 metadata = reader.schema.metadata or {}
                 if not reader.schema.equals(_SCHEMA) or metadata.get(_FINGERPRINT) != self.fingerprints[part]:
-                    return False
+                    return 0
                 batch = reader.get_batch(0)
                 batch.validate(full=True)
-                return bool(batch.num_rows == len(self.files(part)) and metadata.get(_CHECKSUM) == _checksum(batch))
+                whole = batch.num_rows <= len(self.files(part)) and metadata.get(_CHECKSUM) == _checksum(batch)
+                return int(batch.num_rows) if whole else 0
         except (pa.ArrowException, OSError):
-            return False
+            return 0
+
+    def results(self, part: int) -> list[PreparedImage | str]:
+        """What became of the files of a part that are done, in memory.
+
+        Raises:
+            AtlasError: If the part was removed or damaged meanwhile.
+        """
+        columns = [column.to_pylist() for column in self.read(part).columns]
+        return [PreparedImage(*row) if reason is None else reason for *row, reason in zip(*columns, strict=True)]
 
     def write(self, part: int, results: Sequence[PreparedImage | str]) -> None:
-        """Keep what became of the files of a part.
+        """Keep what became of the files of a part, or of so many of them as there are results.
 
         Raises:
             PredilectError: If it cannot be written.
@@ -121,10 +135,6 @@ class Parts:
     def _path(self, part: int) -> Path:
         return self.folder / f"part-{part:06}.arrow"
 
-    def is_worth_keeping(self) -> bool:
-        """Whether a full part is finished; to pack less again takes no time."""
-        return any(self._path(part).is_file() for part in range(len(self.paths) // ROWS_PER_PART))
-
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
@@ -134,36 +144,35 @@ def held(folder: Path) -> Iterator[None]:
         AtlasError: If another process is at work on them.
         DiskError: If the folder cannot be written.
     """
-    try:
+    with telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskError(folder, f"{error.strerror}; choose a place that may be written to and has room") from error
-    with holding(folder / _LOCK) as holder:
-        if holder is not None:
-            raise AtlasError(
-                f"{folder} is being written by another import (process {holder}); wait for it, or choose another folder"
-            )
-        try:
-            yield
-        finally:
-            if not has_parts(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with holding(folder / _LOCK) as holder:
+            if holder is not None:
+                raise AtlasError(
+                    f"{folder} is being written by another import (process {holder}); wait for it, or choose another folder"
+                )
+            try:
+                yield
+            finally:
+                if not has_parts(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        with suppress(OSError):  # there are parts, or another import has come
+            folder.rmdir()  # NFS keeps what is removed while it is open, such as the lock was until here, and its folder with it
 
 
-@contextmanager
-def packing_parts(
-    folder: Path, image_ids: Sequence[str], paths: Sequence[Path], *, names: Sequence[str], max_side: int, resume: bool
-) -> Iterator[Parts]:
-    """Give the parts of a packing; when the block fails, they are removed unless a full one is finished.
+def open_parts(folder: Path, image_ids: Sequence[str], names: Sequence[str], *, root: Path, max_side: int, resume: bool) -> Parts:
+    """Give the parts of a packing.
 
-    It is for the caller to keep others from the folder meanwhile, and to remove it when the packing has come to its place. Parts of
-    another packing that was stopped are removed, unless `resume` asks to go on with them.
+    It is for the caller to keep others from the folder (see `held`), and to remove the parts when the packing has come to its place.
+    Parts of another packing that was stopped are removed, unless `resume` asks to go on with them.
 
     Args:
         folder: Where the parts lie.
         image_ids: N unique ids.
-        paths: N files.
-        names: N names for them that do not depend on where they lie.
+        names: N paths of files, relative to `root`.
+        root: The folder of the files; it may be another one when the packing is gone on with.
         max_side: What the images are scaled to.
         resume: Whether to go on with the parts that are there; where there are none, the packing starts from the beginning.
 
@@ -172,32 +181,33 @@ def packing_parts(
         PredilectError: If the folder cannot be written.
         ValueError: If the lengths differ or `max_side` is not positive.
     """
-    if not len(image_ids) == len(paths) == len(names):
-        raise ValueError(f"{len(image_ids)} image ids and {len(names)} names for {len(paths)} files")
+    if len(image_ids) != len(names):
+        raise ValueError(f"{len(image_ids)} image ids for {len(names)} files")
     if max_side < 1:
         raise ValueError(f"max_side must be positive, not {max_side}")
     _settle(folder, _identity(image_ids, names, max_side), resume=resume)
-    starts = range(0, len(paths), ROWS_PER_PART)
-    fingerprints = tuple(_fingerprint(paths[at : at + ROWS_PER_PART], names[at : at + ROWS_PER_PART]) for at in starts)
-    parts = Parts(folder, image_ids, paths, max_side, fingerprints)
-    try:
-        yield parts
-    except BaseException:
-        if not parts.is_worth_keeping():
-            _remove_parts(folder)
-        raise
+    starts = range(0, len(names), ROWS_PER_PART)
+    return Parts(
+        folder, image_ids, root, names, max_side, tuple(_fingerprint(root, names[at : at + ROWS_PER_PART]) for at in starts)
+    )
 
 
 def has_parts(folder: Path) -> bool:
-    """Whether a packing was stopped that had finished a part."""
+    """Whether a packing was stopped that had done anything."""
     return any(folder.glob("part-*.arrow"))
 
 
-def _fingerprint(paths: Sequence[Path], names: Sequence[str]) -> bytes:
+def remove_parts(folder: Path) -> None:
+    """Remove the parts of a packing."""
+    for part in folder.glob("part-*.arrow"):
+        part.unlink()
+
+
+def _fingerprint(root: Path, names: Sequence[str]) -> bytes:
     digest = hashlib.sha256()
-    for path, name in zip(paths, names, strict=True):
+    for name in names:
         try:
-            status = path.stat()
+            status = (root / name).stat()
             # Size and mtime stay when a file is replaced by an archive's or by `cp -p`; the time of the change of its entry cannot be
             # set, and its number on the disk tells a file that was moved to its place. A copy of the folder is thus packed anew.
             state = f"{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}\t{status.st_ino}"
@@ -221,22 +231,15 @@ def _settle(folder: Path, identity: str, *, resume: bool) -> None:
     description, occupied = folder / _IDENTITY, has_parts(folder)
     same = occupied and _is_of(description, identity)
     if same and not resume:
-        raise AtlasError(
-            f"{folder} holds what is finished of this very import, which was stopped: add --resume to go on, or remove it"
-        )
+        raise AtlasError(f"{folder} holds what is done of this very import, which was stopped: add --resume to go on, or remove it")
     if occupied and not same and resume:
         raise AtlasError(
             f"{folder} holds part of another import (of other rows, or with other versions of Predilect or Pillow), which cannot be "
             "resumed; without --resume it is replaced"
         )
     if not same:
-        _remove_parts(folder)
+        remove_parts(folder)
         write_json(description, {"schema_version": 1, "identity": identity})
-
-
-def _remove_parts(folder: Path) -> None:
-    for part in folder.glob("part-*.arrow"):
-        part.unlink()
 
 
 def _is_of(description: Path, identity: str) -> bool:

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from predilect.atlas.groups import clusters_joining, connected_groups, stratified_folds
 from predilect.errors import SplitError, nearest
 from predilect.files import replacing
-from predilect.labels.tasks import split_column
 from predilect.tables import string_column, whole_number_column
 
-__all__ = ["TUNING", "Splits", "balance_table", "make_splits", "training_slice"]
+__all__ = ["TUNING", "Splits", "label_table", "make_splits", "training_slice"]
 
 TUNING = -1
 """Number of the fold that is used for choosing recipes and never tested."""
@@ -31,6 +30,7 @@ _VERSION_KEY = "predilect.schema_version"
 _HASH_KEY = "predilect.content_hash"
 _SEED_KEY = "predilect.seed"
 _JOINED_KEY = "predilect.clusters_joined"
+_CROWDED_KEY = "predilect.crowded"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,6 +45,8 @@ class Splits:
         seed: What the splitter was given.
         origin: Where the splits come from, for messages.
         clusters_joined: How many clusters of near-duplicates join photographs that no id joins; None where none were looked for.
+        crowded: How many photographs have too many look-alikes for all of these to be compared, so that near-duplicates of them may
+            lie in several folds; see `predilect.atlas.examine.Copies`.
 
     Raises:
         SplitError: If a photograph is listed twice, a group is in two folds, a fold is empty, or there are fewer than two.
@@ -58,6 +60,7 @@ class Splits:
     seed: int
     origin: str = "splits"
     clusters_joined: int | None = None
+    crowded: int = 0
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
@@ -111,9 +114,10 @@ class Splits:
         content_hash, seed = metadata.get(_HASH_KEY, ""), metadata.get(_SEED_KEY, "")
         if not content_hash or not seed.isdecimal():
             raise SplitError(f"{path}: the file's metadata must hold {_HASH_KEY!r} and {_SEED_KEY!r}, a whole number")
-        joined = metadata.get(_JOINED_KEY)
-        if joined is not None and not joined.isdecimal():
-            raise SplitError(f"{path}: the file's metadata hold {_JOINED_KEY!r} {joined!r}, it must be a whole number")
+        joined, crowded = metadata.get(_JOINED_KEY), metadata.get(_CROWDED_KEY, "0")
+        for key, value in ((_JOINED_KEY, joined), (_CROWDED_KEY, crowded)):
+            if value is not None and not value.isdecimal():
+                raise SplitError(f"{path}: the file's metadata hold {key!r} {value!r}, it must be a whole number")
         if "fold" in frame.columns and not frame["fold"].dtype.is_integer():
             raise SplitError(f"{path}: column 'fold' holds {frame['fold'].dtype}, it must hold whole numbers")
         return cls(
@@ -124,6 +128,7 @@ class Splits:
             seed=int(seed),
             origin=str(path),
             clusters_joined=None if joined is None else int(joined),
+            crowded=int(crowded),
         )
 
     def to_frame(self) -> pl.DataFrame:
@@ -141,6 +146,8 @@ class Splits:
         metadata = {_VERSION_KEY: _SCHEMA_VERSION, _HASH_KEY: self.content_hash, _SEED_KEY: str(self.seed)}
         if self.clusters_joined is not None:
             metadata[_JOINED_KEY] = str(self.clusters_joined)
+        if self.crowded:
+            metadata[_CROWDED_KEY] = str(self.crowded)
         with replacing(path) as temporary:
             self.to_frame().write_parquet(temporary, metadata=metadata)
 
@@ -197,6 +204,7 @@ def make_splits(
     tuning: float = 0.0,
     seed: int = 0,
     near_duplicates: pl.DataFrame | None = None,
+    crowded: int = 0,
     content_hash: str,
 ) -> Splits:
     """Split an atlas into folds that no group crosses and that resemble each other in every label.
@@ -209,8 +217,8 @@ def make_splits(
         folds: Number of equal folds, at least 2.
         tuning: Share of the photographs for fold -1, in [0, 1).
         seed: Decides between equal groups; not negative.
-        near_duplicates: Rows of `image_id` and `cluster`, as `predilect.atlas.examine.near_duplicate_clusters` returns; None: not
-            looked for.
+        near_duplicates: Rows of `image_id` and `cluster`, as `predilect.atlas.examine.copies_of` finds them; None: not looked for.
+        crowded: For how many photographs that search was not complete.
         content_hash: The atlas's.
 
     Returns:
@@ -229,7 +237,7 @@ def make_splits(
     groups = connected_groups(photos, near_duplicates)
     first = TUNING if tuning else 0
     proportions = [tuning] * -first + [(1 - tuning) / folds] * folds
-    labels = _label_table(photos, label_columns).fill_null(-1).to_numpy()  # (N, L)
+    labels = label_table(photos, label_columns).fill_null(-1).to_numpy()  # (N, L)
     return Splits(
         image_ids=np.array(photos["image_id"].to_list(), dtype=np.str_),
         groups=groups,
@@ -237,6 +245,7 @@ def make_splits(
         content_hash=content_hash,
         seed=seed,
         clusters_joined=None if near_duplicates is None else clusters_joining(photos, near_duplicates),
+        crowded=crowded,
     )
 
 
@@ -265,54 +274,16 @@ def training_slice(
     return np.equal(parts, 0)
 
 
-def balance_table(splits: Splits, photos: pl.DataFrame, label_columns: Sequence[str]) -> pl.DataFrame:
-    """Count what each fold holds.
+def label_table(photos: pl.DataFrame, label_columns: Sequence[str]) -> pl.DataFrame:
+    """The label columns of an atlas's table alone, as 1, 0 and null.
 
     Args:
-        splits: The folds, in any order.
-        photos: The atlas's table with its label columns.
-        label_columns: The classes to count.
-
-    Returns:
-        Rows ``photographs``, ``groups``, ``<task> known`` (photographs with any known label of the task) and each label
-        column; columns `label`, `total`, `groups` (how many groups the total comes from), ``tuning`` where there is such a
-        slice, ``fold 0`` and on, and `largest_deviation`: the largest ``|count / mean - 1|`` over the k folds, null where
-        they hold nothing.
+        photos: N rows.
+        label_columns: ``lesion/<name>`` and ``site/<name>``.
 
     Raises:
-        SplitError: If splits and table list different photographs.
-        ValueError: If a label column is not in the table.
+        ValueError: If one is not in the table.
     """
-    splits = splits.in_order_of(np.array(photos["image_id"].to_list(), dtype=np.str_))
-    labels = _label_table(photos, label_columns)
-    tasks: dict[str, list[str]] = {}
-    for column in label_columns:
-        tasks.setdefault(split_column(column)[0], []).append(column)
-    counted = {
-        "photographs": pl.lit(True),
-        **{f"{task} known": pl.any_horizontal(pl.col(columns).is_not_null()) for task, columns in tasks.items()},
-        **{column: pl.col(column).fill_null(0) == 1 for column in label_columns},
-    }
-    cells = labels.select(**counted).with_columns(splits.to_frame().select("group", "fold"))
-    by_fold = cells.group_by("fold").agg(pl.col("group").n_unique().alias("groups"), pl.col(list(counted)).sum()).sort("fold")
-    with_any = cells.group_by("group").agg(pl.col(list(counted)).any()).drop("group").sum()
-    support = {**with_any.row(0, named=True), "groups": len(set(splits.groups.tolist()))}
-    rows = ["photographs", "groups", *(name for name in counted if name != "photographs")]
-    folds = ["tuning" if fold == TUNING else f"fold {fold}" for fold in by_fold["fold"]]
-    table = by_fold.select(pl.col(rows).cast(pl.Int64)).transpose(include_header=True, header_name="label", column_names=folds)
-    tested = [fold for fold in folds if fold != "tuning"]
-    mean = pl.mean_horizontal(tested)
-    deviation = pl.max_horizontal((pl.col(fold) / mean - 1).abs() for fold in tested)
-    return table.select(
-        "label",
-        pl.sum_horizontal(folds).alias("total"),
-        pl.Series("groups", [support[name] for name in rows], dtype=pl.Int64),
-        *folds,
-        pl.when(mean > 0).then(deviation).alias("largest_deviation"),
-    )
-
-
-def _label_table(photos: pl.DataFrame, label_columns: Sequence[str]) -> pl.DataFrame:
     for column in label_columns:
         if column not in photos.columns:
             raise ValueError(f"the table has no label column {column!r}: {nearest(column, photos.columns)}")

@@ -38,7 +38,7 @@ __all__ = [
 FIELDS = ("lesions", "site", "patient_id", "lesion_id", "case_id", "modality", "skin_tone", "age", "sex", "license")
 """What may be missing of a photograph."""
 
-_UNIFORM_BELOW = 5.0  # grey levels; of 4,240 close-ups of skin the plainest has 5.5
+_UNIFORM_BELOW = 5.0  # grey levels; the plainest skin has more
 _DARK_BELOW = 40.0  # the darkest skin of the drawn atlas reaches 53: what is flagged is light that fails, and no skin
 _OVEREXPOSED_FROM = 0.1
 _LEAST_MEASURED = 20  # photographs, below which their spread says little

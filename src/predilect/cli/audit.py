@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from predilect.atlas.audit import AUDIT_FILE, Audit
 from predilect.atlas.audit_parts import Cluster
 from predilect.atlas.examine import examine
 from predilect.atlas.folder import Atlas
-from predilect.cli.show import console, counting, print_table
-from predilect.report.audit_page import audit_cautions, described, share
+from predilect.cli.show import console, counting_each, print_table
+from predilect.report.audit_page import audit_cautions, described, few, share
+from predilect.report.wording import many
 
 __all__ = ["audit_command"]
 
 _SHOWN = 12  # clusters, and sources
+_WORDS = ("photographs", "across", "labels that differ")
 
 
 def audit_command(atlas: Path, /) -> None:
@@ -30,8 +30,8 @@ def audit_command(atlas: Path, /) -> None:
         atlas: The atlas folder.
     """
     opened = Atlas.open(atlas)
-    with ExitStack() as stack:
-        audit = examine(opened, on_progress=_telling(stack))
+    with counting_each() as tell:
+        audit = examine(opened, on_progress=tell)
     audit.write(opened.path / AUDIT_FILE)
     _print_classes(audit)
     _print_missing(audit)
@@ -41,19 +41,6 @@ def audit_command(atlas: Path, /) -> None:
     for caution in audit_cautions(audit):
         console.print(f"note      {caution}")
     console.print(f"audit     {opened.path / AUDIT_FILE}")
-
-
-def _telling(stack: ExitStack) -> Callable[[str, int, int], None]:
-    """A progress bar for each part of the work, one after the other."""
-    bars: dict[str, Callable[[int, int], None]] = {}
-
-    def tell(what: str, done: int, total: int) -> None:
-        if what not in bars:
-            stack.close()  # the part before has ended
-            bars[what] = stack.enter_context(counting(what))
-        bars[what](done, total)
-
-    return tell
 
 
 def _print_classes(audit: Audit) -> None:
@@ -77,7 +64,7 @@ def _print_missing(audit: Audit) -> None:
     shown = (audit.missing[0], *several)
     rows = [
         [
-            field.removesuffix("_id").replace("_", " "),
+            field.replace("_", " "),
             *(f"{item.missing[field]:,} ({share(item.missing[field], item.n)})" for item in shown),
         ]
         for field in audit.missing[0].missing
@@ -91,12 +78,11 @@ def _print_clusters(audit: Audit) -> None:
     if not clusters:
         return
     rows = [
-        [", ".join(cluster.image_ids), f"{cluster.n_pairs}", _across(cluster), _conflicting(cluster)]
-        for cluster in clusters[:_SHOWN]
+        [few(cluster.image_ids), f"{cluster.n_pairs:,}", _across(cluster), _conflicting(cluster)] for cluster in clusters[:_SHOWN]
     ]
-    print_table("Copies", ["photographs", "pairs", "across", "labels that differ"], rows)
+    print_table("Copies", ["photographs", "pairs", "across", "labels that differ"], rows, words=_WORDS)
     if len(clusters) > _SHOWN:
-        console.print(f"          and {len(clusters) - _SHOWN:,} more clusters")
+        console.print(f"          and {many(len(clusters) - _SHOWN, 'more cluster')}, in {AUDIT_FILE}")
 
 
 def _across(cluster: Cluster) -> str:
@@ -105,4 +91,4 @@ def _across(cluster: Cluster) -> str:
 
 
 def _conflicting(cluster: Cluster) -> str:
-    return ", ".join(f"{item.task}/{item.name}" for item in cluster.conflicts)
+    return few([f"{item.task}/{item.name}" for item in cluster.conflicts])

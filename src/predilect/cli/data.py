@@ -11,17 +11,19 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from predilect.atlas.audit import AUDIT_FILE, audit_of
+from predilect.atlas.balance import balance_table
 from predilect.atlas.build import build_atlas, packing_path, replay
-from predilect.atlas.examine import near_duplicate_clusters
+from predilect.atlas.candidates import MOST
+from predilect.atlas.examine import copies_of
 from predilect.atlas.folder import PACKED_COLUMNS, REFINEMENT_FLAG, Atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.parts import has_parts
 from predilect.atlas.photo import PHOTO_SCHEMA
-from predilect.atlas.splits import Splits, balance_table, make_splits
-from predilect.cli.show import Seed, console, counting, print_table
+from predilect.atlas.splits import Splits, make_splits
+from predilect.cli.show import Seed, console, counting, counting_each, print_table
 from predilect.errors import AtlasError, SplitError, nearest
 from predilect.labels.taxonomy import Taxonomy
-from predilect.report.audit_page import LONG_CHAIN
+from predilect.report.audit_page import LONG_CHAIN, crowding
 from predilect.report.wording import many
 
 __all__ = ["SPLITS_FILE", "import_command", "note_stale_audit", "refine_command", "split_atlas", "split_command", "splits_of"]
@@ -113,7 +115,8 @@ def split_command(
         seed: Decides between groups that are alike.
     """
     opened = Atlas.open(atlas)
-    splits = split_atlas(opened, folds=folds, tuning=tuning, seed=seed)
+    split_atlas(opened, folds=folds, tuning=tuning, seed=seed)
+    splits = splits_of(opened)
     table = balance_table(splits, opened.photos, opened.labels.columns)
     rows = [
         ["—" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value) for value in row]
@@ -134,24 +137,25 @@ def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0)
         AtlasError: If the packed images or an audit cannot be read.
         SplitError: If there are too few groups or a setting is out of its range.
     """
-    with counting("looking for copies") as tell:
-        copies = near_duplicate_clusters(atlas, on_progress=tell)
+    with counting_each() as tell:
+        copies = copies_of(atlas, on_progress=tell)
     splits = make_splits(
         atlas.photos,
         atlas.labels.columns,
         folds=folds,
         tuning=tuning,
         seed=seed,
-        near_duplicates=copies,
+        near_duplicates=copies.clusters,
+        crowded=len(copies.crowded),
         content_hash=atlas.content_hash,
     )
     splits.write(atlas.path / SPLITS_FILE)
-    clusters = copies["cluster"].n_unique()
+    clusters = copies.clusters["cluster"].n_unique()
     console.print(
-        f"copies    {many(clusters, 'cluster')} of copies with {many(copies.height, 'photograph')}; {splits.clusters_joined} that join what "
+        f"copies    {many(clusters, 'cluster')} of copies with {many(copies.clusters.height, 'photograph')}; {splits.clusters_joined} that join what "
         f"no id joins",
     )
-    _caution(atlas, copies)
+    _caution(atlas, copies.clusters)
     return splits
 
 
@@ -174,7 +178,7 @@ def note_stale_audit(atlas: Atlas, out: Path) -> None:
 
 
 def splits_of(atlas: Atlas) -> Splits:
-    """The folds of an atlas; says so where copies were not looked for when they were made.
+    """The folds of an atlas; says so where copies were not looked for when they were made, or not among all photographs.
 
     Raises:
         SplitError: If there are none, or they were made for other labels.
@@ -187,6 +191,8 @@ def splits_of(atlas: Atlas) -> Splits:
         console.print(
             f"note      {path} was made without looking for copies, which may lie on both sides; predilect split {atlas.path} looks",
         )
+    if splits.crowded:
+        console.print(f"note      {crowding(splits.crowded, MOST)} They are named in audit.json: predilect audit {atlas.path}")
     return splits.check_for(np.array(atlas.photos["image_id"].to_list(), dtype=np.str_), atlas.content_hash)
 
 

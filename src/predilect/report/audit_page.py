@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from predilect.atlas.audit import Audit
 from predilect.atlas.audit_parts import Duplicates, Owners, Spread
 from predilect.files import write_text
-from predilect.report.wording import many
+from predilect.report.environment import render_page
+from predilect.report.wording import many, short
 
-__all__ = ["AUDIT_PAGE", "LONG_CHAIN", "audit_cautions", "described", "share", "write_audit_page"]
+__all__ = ["AUDIT_PAGE", "LONG_CHAIN", "audit_cautions", "crowding", "described", "few", "share", "write_audit_page"]
 
 AUDIT_PAGE = "audit.html"
 """Name of the page in a report's folder."""
@@ -35,6 +33,26 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.0f} %"
 
 
+def few(names: Sequence[str], shown: int = 5) -> str:
+    """The first of many names, and how many more there are."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def crowding(n: int, most: int) -> str:
+    """What the search for copies left out, in a sentence.
+
+    Args:
+        n: Photographs that were not compared with all that they resemble.
+        most: With how many each was compared.
+    """
+    return (
+        f"{many(n, 'photograph')} {'has' if n == 1 else 'have'} more than {most} look-alikes, mirrored and turned ones counted, as in a common frame: "
+        f"only the nearest {most} were compared in detail, so copies of {'it' if n == 1 else 'them'} may be missed, above all cropped ones, "
+        "and lie in several folds."
+    )
+
+
 def described(audit: Audit) -> list[tuple[str, str]]:
     """The findings, a line each: a word and a sentence without its full stop."""
     copies, quality, size = audit.duplicates, audit.quality, audit.resolution
@@ -48,6 +66,7 @@ def described(audit: Audit) -> list[tuple[str, str]]:
             else "none found",
         ),
         *([("clusters", _clusters(copies))] if copies.clusters else []),
+        ("compared", f"{many(copies.n_candidates, 'pair')} in detail, the look-alikes among all pairs" + _crowded(copies)),
         *((f"{item.what}s", _owners(item)) for item in audit.owners if item.per_owner.n),
         (
             "size",
@@ -82,6 +101,8 @@ def audit_cautions(audit: Audit) -> list[str]:
             else f"{share(without, whole.n)} of the photographs name no patient"
         )
         found.append(f"{who}: those of one person can lie on both sides of a split, and intervals may be too narrow.")
+    if copies.crowded:
+        found.append(crowding(len(copies.crowded), copies.most))
     if copies.n_conflicting:
         found.append(f"Labels differ within {many(copies.n_conflicting, 'cluster')} of copies: they cannot all be right.")
     if copies.largest > LONG_CHAIN:
@@ -108,21 +129,19 @@ def write_audit_page(audit: Audit, out: Path) -> Path:
     Raises:
         PredilectError: If it cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("predilect.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "count": lambda n: "—" if n is None else f"{n:,}",
-        "short": _short,
-        "breakable": lambda name: Markup("/<wbr>").join(name.split("/")),
-    }
-    page = environment.get_template("audit.html").render(
+    page = render_page(
+        "audit.html",
         audit=audit,
         lines=described(audit),
         cautions=audit_cautions(audit),
         share=share,
-        fields=[(field, field.removesuffix("_id").replace("_", " ")) for field in audit.missing[0].missing],
-        histograms=[(item, _bars(item.histogram)) for item in audit.owners if item.per_owner.n],
+        many=many,
+        fields=[(field, field.replace("_", " ")) for field in audit.missing[0].missing],
+        histograms=[
+            (many(item.per_owner.n, item.what), item, _each(item.per_owner), _bars(item.histogram))
+            for item in audit.owners
+            if item.per_owner.n
+        ],
     )
     path = out / AUDIT_PAGE
     write_text(path, page)
@@ -147,23 +166,27 @@ def _clusters(copies: Duplicates) -> str:
     )
 
 
+def _crowded(copies: Duplicates) -> str:
+    return f"; not all those of {few(copies.crowded)}" if copies.crowded else ""
+
+
+def _each(spread: Spread) -> str:
+    """How many photographs a patient, lesion or group has."""
+    if spread.minimum is None or spread.maximum is None or spread.mean is None:
+        return ""
+    if spread.minimum == spread.maximum:
+        return f"{many(round(spread.maximum), 'photograph')} each"
+    return (
+        f"{spread.minimum:,.0f} to {spread.maximum:,.0f} photographs each, median {short(spread.median)}, mean {spread.mean:,.2f}"
+    )
+
+
 def _owners(item: Owners) -> str:
-    spread = item.per_owner
-    each = "one photograph each" if spread.maximum == 1 else f"{_range(spread)}, mean {_short(spread.mean)} photographs each"
-    named = f"{spread.n:,}: {each}"
+    named = f"{item.per_owner.n:,}: {_each(item.per_owner)}"
     return named + (f"; {many(item.n_without, 'photograph')} without one" if item.n_without else "")
 
 
 def _range(spread: Spread) -> str:
     if spread.minimum == spread.maximum:
-        return _short(spread.minimum)
-    return f"{_short(spread.minimum)} to {_short(spread.maximum)}, median {_short(spread.median)}"
-
-
-def _short(value: float | None) -> str:
-    """Three digits, or all of those before the point."""
-    if value is None:
-        return "—"
-    if value == round(value) or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+        return short(spread.minimum)
+    return f"{short(spread.minimum)} to {short(spread.maximum)}, median {short(spread.median)}"

@@ -130,10 +130,10 @@ def gather(
         wanted: (N,) booleans; rows to leave out on purpose are False. None wants all.
 
     Raises:
-        AtlasError: If a cell breaks the contract of manifests, or `root` cannot be read.
+        AtlasError: If a cell breaks the contract of manifests, two rows mean one file, or `root` cannot be read.
     """
     photos = parse_photos(cells, str(origin))
-    matches = match_images(photos["file_name"], root)
+    matches = match_images(photos["file_name"], root, str(origin))
     keep = np.ones(photos.height, dtype=bool) if wanted is None else wanted.to_numpy()
     found = matches.files["file_name"].is_not_null().to_numpy()
     admitted, refused = np.flatnonzero(keep & found), np.flatnonzero(keep & ~found)
