@@ -1,11 +1,13 @@
-"""Commands in processes of their own that can be killed at any moment, forked from a server that has imported torch once."""
+"""Processes that can be killed at any moment, and commands in some of their own, forked from a server that has imported torch once."""
 
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ _THREADLESS = [
     "pytest", "torch", "torchvision.transforms.v2", "timm", "lightning_fabric", "scipy.sparse", "matplotlib.figure", "pydantic",
     "cyclopts", "rich.progress", "jinja2", "safetensors.torch", "faiss", "pyarrow",
 ]  # fmt: skip
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # several threads on few cores would spin while they wait for each other
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(_THREADLESS)
 
@@ -32,8 +35,10 @@ class Life:
         spoken: The file; what earlier lives said stays in it.
         dies_before: The process kills itself before so many changes of files, counted from 1.
         counted: Which reports of Python count as changes.
-        checkpoints: Seconds between two checkpoints.
+        dies_in: The process kills itself in this iteration of a training, counted from 1.
+        checkpoints: Iterations between two checkpoints, whatever the clock says; 0: there is none but those that are always written.
         workers: Loader processes.
+        threads: Of torch.
     """
 
     def __init__(
@@ -43,11 +48,14 @@ class Life:
         *,
         dies_before: int | None = None,
         counted: Sequence[str] = CHANGES,
-        checkpoints: float = 0.0,
+        dies_in: int | None = None,
+        checkpoints: int = 5,
         workers: int = 0,
+        threads: int = 1,
     ) -> None:
-        told = ([str(argument) for argument in arguments], spoken, dies_before, tuple(counted), checkpoints, workers)
-        self.process = _SERVER.Process(target=_live, args=told)
+        told = {"dies_before": dies_before, "counted": tuple(counted), "dies_in": dies_in, "checkpoints": checkpoints}
+        given = ([str(argument) for argument in arguments], spoken)
+        self.process = _SERVER.Process(target=_live, args=given, kwargs={**told, "workers": workers, "threads": threads})
         self.process.start()
 
     def kill(self, *, group: bool = True) -> None:
@@ -72,7 +80,7 @@ class Life:
                 found.append(int(stat.parent.name))
         return found
 
-    def end(self, timeout: float = 120) -> int:
+    def end(self, timeout: float = 300) -> int:
         """Wait until it ends, and tell how: an exit code, or a signal's number below 0."""
         self.process.join(timeout)
         code = self.process.exitcode
@@ -84,7 +92,15 @@ class Life:
 
 
 def _live(
-    arguments: list[str], spoken: Path, dies_before: int | None, counted: tuple[str, ...], checkpoints: float, workers: int
+    arguments: list[str],
+    spoken: Path,
+    *,
+    dies_before: int | None,
+    counted: tuple[str, ...],
+    dies_in: int | None,
+    checkpoints: int,
+    workers: int,
+    threads: int,
 ) -> None:
     os.setpgid(0, 0)
     multiprocessing.set_start_method("fork", force=True)  # as in a process that nobody's server has forked
@@ -98,8 +114,17 @@ def _live(
     from predilect.report import report
     from predilect.training import loop
 
-    torch.set_num_threads(1)
-    loop._SECONDS_BETWEEN_CHECKPOINTS = checkpoints
+    torch.set_num_threads(threads)
+    step = loop._Training.step
+
+    def stepping(training: Any, parts: Any) -> None:
+        if training.state.iteration + 1 == dies_in:
+            die()
+        step(training, parts)
+        due = checkpoints > 0 and training.state.iteration % checkpoints == 0
+        loop._SECONDS_BETWEEN_CHECKPOINTS = 0.0 if due else math.inf
+
+    loop._Training.step = stepping
     loop.default_workers = lambda _: workers
     report.draw_all = lambda *_: []  # figures take longer than all the rest
     if dies_before is not None:
@@ -152,3 +177,24 @@ def _timeless(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {key: _timeless(item) for key, item in value.items() if key not in _OF_THE_CLOCK and key != "log.jsonl"}
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """How a child process that does some work ends: its exit code, or a signal's number below 0."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die() -> None:
+    """End this process as the kernel would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mounted(place: Path, *what: str) -> bool:
+    """Whether a file system could be mounted at a place: on Linux, for who has the right."""
+    if sys.platform != "linux" or os.geteuid():
+        return False
+    return subprocess.run(["mount", *what, str(place)], capture_output=True, check=False).returncode == 0

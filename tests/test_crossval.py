@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -19,17 +20,12 @@ from predilect.labels.taxonomy import Taxonomy
 from predilect.predictions import Predictions
 from predilect.recipe import system
 from predilect.run import Run
-from predilect.training import crossval
-from predilect.training.crossval import cross_validate, refit, start_run, train_whole
-from predilect.training.devices import make_fabric
-from predilect.training.inference import predict_files
+from predilect.training.crossval import cross_validate, refit, train_whole
+from predilect.training.inference import observe_batch, predict_files
+from predilect.training.material import Material
+from predilect.training.start import start_run
 
 NAMES = ("resnet", "resnet-site", "mtl")
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return make_fabric("fp32")
 
 
 def run_all(path, atlas, splits, recipe, fabric, *, names=NAMES, seeds=(1,), resume=False, on_progress=None):
@@ -59,7 +55,7 @@ def test_every_photograph_is_predicted_once_by_the_fold_that_did_not_see_it(fini
 
 
 def test_no_group_of_the_test_fold_or_of_the_slice_is_trained_on(small_atlas, small_splits, small_recipe):
-    material = crossval._Material.of(small_atlas, small_splits)
+    material = Material.of(small_atlas, small_splits)
     for fold in range(3):
         data = material.training_data(small_atlas.labels, fold, 0.2, fold + 1)
         parts = [data.train_rows, data.validation_rows, np.flatnonzero(material.folds == fold)]
@@ -71,7 +67,7 @@ def test_no_group_of_the_test_fold_or_of_the_slice_is_trained_on(small_atlas, sm
 
 
 def test_a_slice_without_any_known_label_is_refused(small_atlas, small_splits):
-    material = crossval._Material.of(small_atlas, small_splits)
+    material = Material.of(small_atlas, small_splits)
     material.truth.values["site"][:] = -1
     with pytest.raises(SplitError, match="none has a known label of site"):
         material.training_data(small_atlas.labels.restricted_to(["site"]), 0, 0.2, 1)
@@ -251,7 +247,7 @@ def test_a_refit_becomes_a_bundle_that_predicts(finished, tmp_path, small_atlas,
     path = tmp_path / "p.jpg"
     path.write_bytes(bytes(small_atlas.images()[0]))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no photograph")
-    results = predict_files(fabric, network, [path, tmp_path / "broken.jpg"])
+    results = predict_files(partial(observe_batch, fabric, network), bundle.preprocessing, [path, tmp_path / "broken.jpg"])
     assert results[path]["lesion"].shape == (3,)
     assert results[path]["site"].sum() == pytest.approx(1, abs=1e-5)
     assert isinstance(results[tmp_path / "broken.jpg"], str)

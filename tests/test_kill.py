@@ -59,7 +59,7 @@ class Place:
         return ["train", self.root / "atlas", "--recipe", self.root / "tiny.toml", "--out", out, "--fold", 0, *more]
 
     def crossval(self, out: Path, *more: str) -> list[object]:
-        short = ["--set", "iterations=4", "--set", "validate_every=20"]
+        short = ["--set", "iterations=6", "--set", "validate_every=20"]
         given = ["--recipe", self.root / "tiny.toml", *short, "--systems", "mtl", "--refit", "mtl"]
         return ["crossval", self.root / "atlas", *given, "--out", out, *more]
 
@@ -77,10 +77,10 @@ def place(tmp_path_factory) -> Place:
     return Place(root)
 
 
-def undisturbed(command, folder: Path) -> tuple[dict[str, object], float]:
+def undisturbed(command, folder: Path, **options) -> tuple[dict[str, object], float]:
     """What a run holds that nothing has happened to, and how long it took."""
     begun = time.monotonic()
-    life = Life(command(folder / "run"), folder / "spoken")
+    life = Life(command(folder / "run"), folder / "spoken", **options)
     assert life.end() == 0, (folder / "spoken").read_text()
     return content(folder / "run"), time.monotonic() - begun
 
@@ -118,12 +118,17 @@ def survive(command, tmp_path: Path, disturb, **options) -> int:
 
 
 def test_a_training_killed_before_changes_of_its_files_ends_as_if_never_killed(place, trained, tmp_path):
-    # Of those that are left: before the run is there, between the first log and its checkpoint, three checkpoints later, between
-    # predictions and weights, between the result and the removal of the state.
-    deaths = iter([1, 3, 8, 5, 5])
+    # Changes of those that are left, and which of these files are there then: before the run is there, between the first log and its
+    # checkpoint, three checkpoints later, between predictions and weights, between the result and the removal of the state.
+    names = ["log.jsonl", "checkpoint/state.safetensors", "predictions.parquet", "checkpoint/weights.safetensors", "result.json"]
+    deaths = iter([(3, "00000"), (5, "10000"), (8, "11000"), (29, "11100"), (5, "11111"), (None, "10111")])
 
     def disturb(arguments, spoken):
-        return Life(arguments, spoken, dies_before=next(deaths, None)).end()
+        before, expected = next(deaths)
+        code = Life(arguments, spoken, dies_before=before).end()
+        fold = tmp_path / "run" / "mtl" / "seed-1" / "fold-0"
+        assert "".join(str(int((fold / name).is_file())) for name in names) == expected
+        return code
 
     assert survive(place.train, tmp_path, disturb) == 5
     assert content(tmp_path / "run") == trained[0]
@@ -157,7 +162,7 @@ def test_loaders_end_with_their_killed_parent_and_stopped_trainings_keep_every_s
     arguments = place.train(run, "--resume")
     for number, code, workers in ((signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0)):
         spoken = tmp_path / number.name
-        life = Life(arguments, spoken, workers=workers, checkpoints=1e9)
+        life = Life(arguments, spoken, workers=workers, checkpoints=0)
         wait_until(lambda spoken=spoken: spoken.exists() and "training 1 of 1" in spoken.read_text())
         life.stop(number)
         assert life.end() == code, spoken.read_text()
@@ -182,7 +187,7 @@ def test_killed_before_every_single_change_a_run_ends_the_same(place, trained, c
     for number in count(1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        code = Life(arguments(folder / "run"), folder / "spoken", dies_before=number, counted=changes).end()
+        code = Life(arguments(folder / "run"), folder / "spoken", dies_before=number, counted=changes, checkpoints=20).end()
         kept = finished(folder / "run")
         if code == 0:
             break
@@ -197,7 +202,7 @@ def test_killed_before_every_single_change_a_run_ends_the_same(place, trained, c
 
 @pytest.mark.slow
 def test_a_real_command_killed_at_random_moments_ends_the_same(place, trained, tmp_path):
-    """Fresh interpreters, without the patches of a test but the one for checkpoints after each log line."""
+    """Fresh interpreters, without the patches of a test but the one for a checkpoint after each step."""
     script = (
         "import torch; torch.set_num_threads(1)\nfrom predilect.training import loop\nloop._SECONDS_BETWEEN_CHECKPOINTS = 0\n"
         "from predilect.report import report\nreport.draw_all = lambda *_: []\nfrom predilect.cli import main\nmain()"
@@ -238,3 +243,39 @@ def test_a_training_killed_forty_times_ends_the_same(place, trained, tmp_path):
         assert content(tmp_path / str(number) / "run") == whole
         if killed >= 40:
             break
+
+
+# What else a training keeps from one iteration to the next: settings beside those of the recipe, and how the process is.
+OTHERS = {
+    "averaged": (
+        ["average_decay=0.9", "site_weight=3", "rarity_exponent=0.5", "warmup=5", "keep=last", "validation_share=0", "iterations=40"],
+        {},
+    ),
+    "validated": (["average_decay=0.9", "optimizer=sgd", "schedule=plateau", "plateau_patience=1", "validate_every=4", "iterations=40"], {}),
+    "two threads": (["preprocessing.crop=64", "preprocessing.jitter=[64,72]", "preprocessing.test_side=64", "batch_size=16", "iterations=12"], {"threads": 2, "checkpoints": 3}),
+    # Its 57 million weights make checkpoints of half a gigabyte; dropout stands between its layers.
+    "alexnet": (
+        ["backbone=alexnet", "optimizer=sgd", "preprocessing.crop=64", "preprocessing.jitter=[64,72]", "preprocessing.test_side=64", "iterations=10"],
+        {"checkpoints": 3},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_trainings_killed_in_random_iterations_end_the_same(place, tmp_path, kind):
+    settings, options = OTHERS[kind]
+
+    def command(out, *more):
+        return place.train(out, *(part for setting in settings for part in ("--set", setting)), *more)
+
+    (tmp_path / "undisturbed").mkdir()
+    whole, _ = undisturbed(command, tmp_path / "undisturbed", **options)
+    iterations = int(settings[-1].removeprefix("iterations="))
+    killed = iter(sorted(random.Random(kind).sample(range(2, iterations + 1), 4)))
+
+    def disturb(arguments, spoken):
+        return Life(arguments, spoken, dies_in=next(killed, None), **options).end()
+
+    assert survive(command, tmp_path, disturb) == 4
+    assert content(tmp_path / "run") == whole

@@ -1,15 +1,23 @@
 """The paper's recipes hold what the paper prints, and a reproduction trains and shows what it should."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
+from safetensors.torch import load_file
 
+from predilect.atlas.build import build_atlas
+from predilect.atlas.importers import SOURCES
+from predilect.atlas.synthetic import draw_atlas
 from predilect.cli import main
 from predilect.errors import RecipeError
+from predilect.labels.taxonomy import Taxonomy
 from predilect.predictions import Predictions
 from predilect.recipe import Recipe
 from predilect.reproduction import BUDGETS, EXPERIMENTS, experiments, plan_of
+from predilect.run import Run
 from predilect.training.schedule import RateSchedule
 from predilect.training.step import make_optimizer
 from predilect.vision.network import build_network
@@ -188,46 +196,67 @@ def test_the_plan_compares_only_what_is_there_and_says_what_ran():
     assert plan.of(json.loads(json.dumps(plan.record()))) == plan
 
 
-def test_one_command_reproduces_the_paper_on_any_atlas(small_atlas, small_splits, tmp_path, monkeypatch, capsys):
+TINY = (
+    "backbone=test_resnet",
+    "iterations=2",
+    "validate_every=1",
+    "warmup=0",
+    "precision=fp32",
+    "batch_size=8",
+    "preprocessing.crop=32",
+    "preprocessing.jitter=[32,36]",
+    "preprocessing.test_side=36",
+    "preprocessing.mean=[0.5,0.5,0.5]",
+    "preprocessing.std=[0.2,0.2,0.2]",
+)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run folder, and the command that made it but for its systems."""
+
+    out: Path
+    command: tuple[str, ...]
+
+    def run(self, systems: str, *more: str) -> int:
+        with pytest.raises(SystemExit) as left:
+            main([*self.command, "--systems", systems, *more])
+        return left.value.code
+
+    def report(self) -> dict:
+        return json.loads((self.out / "report" / "report.json").read_text(encoding="utf-8"))
+
+    def pairs(self) -> set[tuple[str, str]]:
+        return {(item["system_a"], item["system_b"]) for item in self.report()["comparisons"]}
+
+    def files(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def _quick_reports(monkeypatch):
     monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
     monkeypatch.setattr("predilect.run.folder.evaluate", _with_few_resamples())
-    out = tmp_path / "run"
+
+
+@pytest.fixture
+def reproduction(small_atlas, small_splits, tmp_path) -> Reproduction:
     small_splits.write(small_atlas.path / "splits.parquet")
-    tiny = (
-        "backbone=test_resnet",
-        "iterations=2",
-        "validate_every=1",
-        "warmup=0",
-        "precision=fp32",
-        "batch_size=8",
-        "preprocessing.crop=32",
-        "preprocessing.jitter=[32,36]",
-        "preprocessing.test_side=36",
-        "preprocessing.mean=[0.5,0.5,0.5]",
-        "preprocessing.std=[0.2,0.2,0.2]",
-    )
-    command = [
-        "reproduce",
-        str(small_atlas.path),
-        "--out",
-        str(out),
-        "--systems",
-        "resnet,resnet-site,mtl,ensemble,ensemble-mean,modern-mtl",
-    ]
-    command += ["--seeds", "1", "--from-scratch", *(part for setting in tiny for part in ("--set", setting))]
-    with pytest.raises(SystemExit) as left:
-        main(command)
-    shown = capsys.readouterr()
-    assert left.value.code == 0, shown.err
-    report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    out = tmp_path / "run"
+    return Reproduction(out, ("reproduce", str(small_atlas.path), "--out", str(out), "--seeds", "1", "--from-scratch", *settings))
+
+
+def test_one_command_reproduces_the_paper_on_any_atlas(reproduction, capsys):
+    assert reproduction.run("resnet,resnet-site,mtl,ensemble,ensemble-mean,modern-mtl") == 0, capsys.readouterr().err
+    report = reproduction.report()
     assert list(report["systems"]) == ["resnet", "resnet-site", "mtl", "ensemble", "ensemble-mean", "modern-mtl"]
     assert report["notes"][0].startswith("Budget quick")
     assert "From random weights, without ImageNet: resnet, resnet-site, mtl, modern-mtl." in report["notes"]
     assert report["published"] is not None
     assert report["provenance"]["device_hours"] > 0
     assert "predilect reproduce" in report["provenance"]["command"]
-    pairs = {(item["system_a"], item["system_b"]) for item in report["comparisons"]}
-    assert pairs == {
+    assert reproduction.pairs() == {
         ("mtl", "resnet"),
         ("mtl", "resnet-site"),
         ("ensemble", "mtl"),
@@ -235,12 +264,73 @@ def test_one_command_reproduces_the_paper_on_any_atlas(small_atlas, small_splits
         ("modern-mtl", "mtl"),
     }
     tables = {
-        name: Predictions.read(out / name / "seed-1" / "predictions.parquet")
+        name: Predictions.read(reproduction.out / name / "seed-1" / "predictions.parquet")
         for name in ("resnet", "mtl", "ensemble", "ensemble-mean")
     }
     members = [tables[name].scores["lesion"] for name in ("resnet", "mtl")]
     assert (tables["ensemble"].scores["lesion"] == members[0].clip(min=members[1])).all()
     assert tables["ensemble-mean"].scores["lesion"] == pytest.approx((members[0] + members[1]) / 2)
+
+
+def test_a_reproduction_goes_on_with_other_ensembles_and_never_with_other_systems(reproduction, capsys, monkeypatch):
+    assert reproduction.run("resnet,mtl,ensemble") == 0
+    assert reproduction.pairs() == {("mtl", "resnet"), ("ensemble", "mtl")}
+    before = reproduction.files()
+    capsys.readouterr()
+    refused = [
+        ("resnet,resnet-site,mtl", (), "was started with other systems (resnet, mtl, now resnet, resnet-site, mtl)"),
+        ("resnet", (), "was started with other systems (resnet, mtl, now resnet)"),
+        ("resnet,mtl", ("--set", "iterations=3"), "was started with other systems (resnet.recipe.iterations 2, now 3)"),
+        ("resnet,mtl", ("--budget", "paper"), "was started with other systems (resnet.recipe.plateau_patience 2, now 5)"),
+    ]
+    for systems, more, words in refused:
+        assert reproduction.run(systems, *more, "--resume") == 1
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
+        assert said.endswith("resume with what it was started with, or choose another folder\n")
+        assert reproduction.files() == before
+    monkeypatch.setattr("predilect.training.crossval.fit", lambda *_, **__: pytest.fail("something was trained again"))
+    assert reproduction.run("resnet,mtl,ensemble-mean", "--resume") == 0
+    told = "resume    the report now shows resnet, mtl, ensemble-mean, before resnet, mtl, ensemble; nothing is trained for that"
+    assert told in capsys.readouterr().out
+    assert reproduction.pairs() == {("mtl", "resnet"), ("ensemble-mean", "mtl")}
+    assert not (reproduction.out / "ensemble").exists()
+    trained = {path: content for path, content in before.items() if path.parts[len(reproduction.out.parts)] in ("resnet", "mtl")}
+    assert trained.items() <= reproduction.files().items()
+
+
+@pytest.mark.slow
+def test_alexnet_learns_from_the_drawn_atlas_by_the_papers_recipe(tmp_path, capsys):
+    """The recipe shrunk to crops of 64 pixels and batches of 32, and from random weights, whose rates ten times higher suit."""
+    drawings = draw_atlas(tmp_path / "drawings", n_images=120, size=80, seed=1)
+    build_atlas(SOURCES["imagefolder"](drawings), Taxonomy.preset("drawn"), tmp_path / "atlas")
+    settings = (
+        "preprocessing.crop=64",
+        "preprocessing.jitter=[73,137]",
+        "preprocessing.test_side=73",
+        "batch_size=32",
+        "iterations=24",
+    )
+    settings += ("validate_every=4", "learning_rate=0.01", "precision=fp32")
+    given = [part for setting in settings for part in ("--set", setting)]
+    out = tmp_path / "run"
+    command = ("reproduce", str(tmp_path / "atlas"), "--out", str(out), "--folds", "2", "--seeds", "1", "--from-scratch", *given)
+    assert Reproduction(out, command).run("alexnet") == 0, capsys.readouterr().err
+    run = Run.open(out)
+    assert run.info["systems"]["alexnet"]["tasks"] == ["lesion"]
+    recipe = Recipe.from_mapping(run.info["systems"]["alexnet"]["recipe"], "run.json")
+    assert (recipe.backbone, recipe.weight_decay, recipe.momentum, recipe.preprocessing.views) == ("alexnet", 5e-4, 0.9, "ten-crop")
+    curves = run.curves()
+    for fold in (0, 1):
+        lines = curves.filter(pl.col("fold") == fold)
+        assert lines["loss_validation"].drop_nulls()[-1] < 0.9 * lines["loss_train"][0]
+        weights = load_file(run.fold_weights("alexnet", 1, fold))
+        assert weights["backbone.classifier.1.weight"].shape == (4096, 9216)
+        assert weights["heads.lesion.weight"].shape == (len(run.truth().labels["lesion"]), 4096)
+    scores = run.predictions()["alexnet"].scores["lesion"]
+    assert scores.shape == (len(run.truth().image_ids), len(run.truth().labels["lesion"]))
+    assert scores.std(axis=0).max() > 0
 
 
 def _with_few_resamples():

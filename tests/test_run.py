@@ -13,20 +13,18 @@ import pytest
 from safetensors.torch import save_file
 
 from predilect.atlas.audit import Audit
-from predilect.errors import RecipeError, RunError
-from predilect.files import hold, write_json
+from predilect.cli.train import run_folds
+from predilect.errors import PredilectError, RecipeError, RunError
+from predilect.files import write_json
+from predilect.locks import hold
 from predilect.recipe import system
-from predilect.run import Run
+from predilect.run import ReportPlan, Run
 from predilect.run import folder as run_folder
-from predilect.training import crossval, loop
-from predilect.training.crossval import cross_validate, start_run
-from predilect.training.devices import make_fabric
+from predilect.run.progress import spent
+from predilect.training import loop
+from predilect.training.crossval import cross_validate
+from predilect.training.start import _versions, start_run
 from predilect.vision.network import assemble_network
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return make_fabric("fp32")
 
 
 @pytest.fixture
@@ -49,6 +47,17 @@ def start(small_atlas, small_splits, fabric):
 def test_what_cannot_work_leaves_nothing_behind(tmp_path, small_recipe, start, changes, message):
     with pytest.raises(RecipeError, match=message):
         start(tmp_path / "run", small_recipe.model_copy(update=changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_that_a_command_runs_in_is_refused_before_any_work(tmp_path, small_atlas, small_recipe, start, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = r"^\. cannot be replaced while the command runs in it; give the command from another folder"
+    with pytest.raises(PredilectError, match=said):
+        start(Path(), small_recipe)
+    monkeypatch.setattr("predilect.training.devices.make_fabric", lambda _: pytest.fail("this is work"))
+    with pytest.raises(PredilectError, match=said):
+        run_folds(small_atlas, [system("mtl", small_recipe)], Path(), seeds=[1], n_folds=2, plan=ReportPlan(), resume=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,8 +194,8 @@ def test_each_resumption_is_recorded_and_another_torch_is_told_of(
     run = start(tmp_path / "run", small_recipe, resume=True)
     assert run.changes() == []
     assert run.notes() == run.info["notes"]
-    versions = crossval._versions()
-    monkeypatch.setattr(crossval, "_versions", lambda: {**versions, "torch": "99.0"})
+    versions = _versions()
+    monkeypatch.setattr("predilect.training.start._versions", lambda: {**versions, "torch": "99.0"})
     run = start(tmp_path / "run", small_recipe, resume=True)
     assert len(run.info["resumed"]) == 2
     assert datetime.fromisoformat(run.info["resumed"][1]["time"]).tzinfo is not None
@@ -265,14 +274,14 @@ def test_the_cost_counts_every_finished_fold(tmp_path, small_atlas, small_splits
     assert run.cost() == {"trainings": 0, "device_hours": 0.0, "images_per_second": 0.0, "by_system": {}}
     cross_validate(run, small_atlas, small_splits, [system("mtl", small_recipe)], fabric=fabric)
     result = run.fold_result("mtl", 1, 0)
-    spent = run.cost()
-    assert spent["device_hours"] == pytest.approx(result["seconds"] / 3600, abs=1e-6)
-    assert spent["images_per_second"] == pytest.approx(result["images_per_second"], abs=0.01)
-    assert spent["images_per_second"] > 0
-    assert spent["by_system"] == {"mtl": {key: spent[key] for key in ("trainings", "device_hours", "images_per_second")}}
+    cost = run.cost()
+    assert cost["device_hours"] == pytest.approx(result["seconds"] / 3600, abs=1e-6)
+    assert cost["images_per_second"] == pytest.approx(result["images_per_second"], abs=0.01)
+    assert cost["images_per_second"] > 0
+    assert cost["by_system"] == {"mtl": {key: cost[key] for key in ("trainings", "device_hours", "images_per_second")}}
 
 
 def test_the_speed_of_several_systems_is_photographs_by_seconds():
     slow, fast = ({"iterations": 100, "images_per_second": speed, "seconds": 50.0, "devices": 2} for speed in (2.0, 8.0))
-    spent = run_folder._spent([(slow, 1), (fast, 4)])  # 100 photographs in 50 s, 400 in 50 s
-    assert spent == {"trainings": 2, "device_hours": round(200 / 3600, 6), "images_per_second": 5.0}
+    told = spent([(slow, 1), (fast, 4)])  # 100 photographs in 50 s, 400 in 50 s
+    assert told == {"trainings": 2, "device_hours": round(200 / 3600, 6), "images_per_second": 5.0}

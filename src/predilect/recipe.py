@@ -57,6 +57,11 @@ class Preprocessing(_Settings):
     mean: Channels | None = None
     std: Channels | None = None
 
+    @property
+    def n_views(self) -> int:
+        """How many inputs testing makes of a photograph."""
+        return 10 if self.views == "ten-crop" else 1
+
     @model_validator(mode="after")
     def _sides_fit(self) -> Self:
         if not self.crop <= self.jitter[0] <= self.jitter[1]:

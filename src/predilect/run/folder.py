@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,12 +17,15 @@ from predilect.errors import RunError
 from predilect.evaluation.ensemble import ensemble
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.scores import Evaluation
-from predilect.files import checksum, hold, holding, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
+from predilect.files import checksum, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
+from predilect.locks import hold, holding
 from predilect.predictions import Predictions, Truth
 from predilect.report.published import published_table
 from predilect.report.report import build_report, write_report
 from predilect.report.wording import ensembles as ensembles_in_words
+from predilect.run.insight import shown_insight
 from predilect.run.plan import ENSEMBLES, ReportPlan
+from predilect.run.progress import curves, spent
 from predilect.run.record import RECORD_FILE, changes, check_same, notes, read_record, resumption, write_record
 
 __all__ = ["LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Run"]
@@ -50,6 +54,27 @@ class Run:
     info: Mapping[str, Any]
 
     @classmethod
+    def goes_on(cls, path: Path, info: Mapping[str, Any], *, resume: bool) -> bool:
+        """Whether there is a run to go on with; what cannot be started at all is refused, at no cost.
+
+        Args:
+            path: The folder.
+            info: What ``run.json`` is to hold.
+            resume: Whether an existing run of the same kind is gone on with.
+
+        Raises:
+            RunError: If the folder holds something else, or a run that was asked for differently.
+        """
+        if (path / RECORD_FILE).is_file():
+            if not resume:
+                raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another folder")
+            check_same(path, read_record(path), info)
+            return True
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise RunError(f"{path} already exists and is no run; choose another folder")
+        return False
+
+    @classmethod
     def start(cls, path: Path, info: Mapping[str, Any], truth: Truth | None, *, resume: bool, audit: Audit | None = None) -> Self:
         """Make a new run folder, or go on with an existing one; until this process ends, no other can work on it.
 
@@ -65,15 +90,10 @@ class Run:
                 is at work.
             DiskError: If the folder cannot be written to.
         """
-        if (path / RECORD_FILE).is_file():
-            if not resume:
-                raise RunError(f"{path} already holds a run; add --resume to go on with it, or choose another folder")
-            check_same(path, read_record(path), info)
+        if cls.goes_on(path, info, resume=resume):
             _hold(path)
             run = cls.open(path)  # again, for another process may have gone on with it before it was held
             return run.resumed(info)
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise RunError(f"{path} already exists and is no run; choose another folder")
         with replacing_folder(path) as folder:
             files = {}
             if truth is not None:
@@ -126,6 +146,18 @@ class Run:
     def plan(self) -> ReportPlan:
         """What the report shows beside the trained systems."""
         return ReportPlan.of(self.info["plan"])
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """Names of the systems and ensembles that the report shows, in its order."""
+        return self.plan.in_order(self.systems)
+
+    @property
+    def compared(self) -> Sequence[tuple[str, str]]:
+        """(system, baseline) as the report compares them: as planned, or each with every one before it."""
+        if self.plan.pairs is not None:
+            return self.plan.pairs
+        return [(later, first) for first, later in itertools.combinations(self.shown, 2)]
 
     def seed_folder(self, system: str, seed: int) -> Path:
         """Where one seed of one system lies."""
@@ -181,6 +213,31 @@ class Run:
         write_json(folder / _RESULT_FILE, seal({**result, "files": files}))
         (folder / STATE_FILE).unlink(missing_ok=True)
 
+    def weights_checksum(self, system: str, seed: int, fold: int) -> str | None:
+        """SHA-256 of the weights that a fold was tested with, whether they are still there or not; None while it is not finished.
+
+        Raises:
+            RunError: If the file that says so is damaged, or was changed.
+        """
+        result = self.fold_result(system, seed, fold)
+        return None if result is None else result["files"].get(str(WEIGHTS_FILE))
+
+    def fold_weights(self, system: str, seed: int, fold: int) -> Path:
+        """The file of the weights that a finished fold was tested with.
+
+        Raises:
+            RunError: If the fold is not finished, or its weights were removed or changed.
+        """
+        folder = self.fold_folder(system, seed, fold)
+        if self.fold_result(system, seed, fold) is None:
+            raise RunError(f"{folder} is not finished; go on with the run by --resume")
+        path = folder / WEIGHTS_FILE
+        if not path.is_file():
+            raise RunError(f"{path}: there is no such file; {_train_again(path)}")
+        if checksum(path) != self.weights_checksum(system, seed, fold):
+            raise _changed(path)
+        return path
+
     def _fold_predictions(self, system: str, seed: int, fold: int) -> Predictions:
         """What a finished fold predicted, all its files being as they were written; weights may have been removed."""
         folder, result = self.fold_folder(system, seed, fold), self.fold_result(system, seed, fold)
@@ -194,10 +251,15 @@ class Run:
                 raise RunError(f"{folder / name}: there is no such file; {_train_again(folder / name)}")
         return Predictions.read(folder / PREDICTIONS_FILE)
 
-    def _seed_predictions(self, system: str, seed: int) -> Predictions:
+    def seed_predictions(self, system: str, seed: int) -> Predictions:
+        """The out-of-fold predictions of one seed of a system or an ensemble, as the folds left them.
+
+        Raises:
+            RunError: If a fold is not finished, or its files are missing or were changed.
+        """
         if system in self.plan.ensembles:
             chosen = ENSEMBLES[system]
-            return ensemble([self._seed_predictions(member, seed) for member in chosen.members], chosen.rule)
+            return ensemble([self.seed_predictions(member, seed) for member in chosen.members], chosen.rule)
         return Predictions.concatenate([self._fold_predictions(system, seed, fold) for fold in self.info["folds"]])
 
     def gather(self, system: str, seed: int) -> None:
@@ -206,7 +268,7 @@ class Run:
         Raises:
             RunError: If a fold is not finished, or its files are missing or were changed.
         """
-        self._seed_predictions(system, seed).write(self.seed_folder(system, seed) / PREDICTIONS_FILE)
+        self.seed_predictions(system, seed).write(self.seed_folder(system, seed) / PREDICTIONS_FILE)
 
     def truth(self) -> Truth:
         """Labels of the photographs that are tested.
@@ -243,41 +305,12 @@ class Run:
             RunError: If a fold is not finished, or its files are missing or were changed.
         """
         seeds = self.info["seeds"]
-        shown = self.plan.in_order(self.systems)
-        return {name: Predictions.concatenate([self._seed_predictions(name, seed) for seed in seeds]) for name in shown}
+        return {name: Predictions.concatenate([self.seed_predictions(name, seed) for seed in seeds]) for name in self.shown}
 
     def curves(self) -> pl.DataFrame:
-        """Losses over the iterations of every training: system, seed, fold, iteration, loss_train, loss_validation, learning_rate."""
-        rows = []
-        for system in self.systems:
-            for seed in self.info["seeds"]:
-                for fold in self.info["folds"]:
-                    path = self.fold_folder(system, seed, fold) / LOG_FILE
-                    if not path.is_file():
-                        continue
-                    for line in path.read_text(encoding="utf-8").splitlines():
-                        entry = json.loads(line)
-                        rows.append(
-                            (
-                                system,
-                                seed,
-                                fold,
-                                entry["iteration"],
-                                entry["loss"],
-                                entry["validation_loss"],
-                                entry["learning_rate"],
-                            )
-                        )
-        schema = {
-            "system": pl.String,
-            "seed": pl.Int64,
-            "fold": pl.Int64,
-            "iteration": pl.Int64,
-            "loss_train": pl.Float64,
-            "loss_validation": pl.Float64,
-            "learning_rate": pl.Float64,
-        }
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        """Losses over the iterations of every training that has begun, as `predilect.run.progress.curves` has them."""
+        parts = ((name, seed, fold) for name in self.systems for seed in self.info["seeds"] for fold in self.info["folds"])
+        return curves((part, path) for part in parts if (path := self.fold_folder(*part) / LOG_FILE).is_file())
 
     def cost(self) -> dict[str, Any]:
         """What the finished folds took: ``trainings``, ``device_hours`` (training and testing), ``images_per_second`` (photographs
@@ -288,8 +321,20 @@ class Run:
             parts = [(name, seed, fold) for seed in self.info["seeds"] for fold in self.info["folds"]]
             results = [result for part in parts if (result := self.fold_result(*part)) is not None]
             by_system[name] = [(result, asked_for["recipe"]["batch_size"]) for result in results]
-        whole = _spent([part for parts in by_system.values() for part in parts])
-        return {**whole, "by_system": {name: _spent(parts) for name, parts in by_system.items() if parts}}
+        whole = spent([part for parts in by_system.values() for part in parts])
+        return {**whole, "by_system": {name: spent(parts) for name, parts in by_system.items() if parts}}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on the run while the block runs.
+
+        Raises:
+            RunError: If another one is at work on it.
+        """
+        with holding(self.path / _LOCK_FILE) as holder:
+            if holder is not None:
+                raise _busy(self.path, holder)
+            yield
 
     def report(self, *, on_progress: Callable[[int, int], None] | None = None) -> Evaluation:
         """Evaluate the run and write its report into ``report/``.
@@ -301,10 +346,11 @@ class Run:
             RunError: If another process is at work on the run, it is not finished, or a file was changed.
             PredilectError: If its tables are damaged, or the report cannot be written.
         """
-        with holding(self.path / _LOCK_FILE) as holder:
-            if holder is not None:
-                raise _busy(self.path, holder)
-            audit = self.audit()  # before the resampling, which takes longest
+        with self.held():
+            audit, (insight, told) = (
+                self.audit(),
+                shown_insight(self.path, self.weights_checksum),
+            )  # before the resampling, which takes longest
             evaluation = evaluate(self.truth(), self.predictions(), pairs=self.plan.pairs, on_progress=on_progress)
             provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed", "plan")}
             resumed: list[Any] = self.changes()
@@ -312,24 +358,14 @@ class Run:
                 evaluation,
                 provenance={**provenance, **({"resumed": resumed} if resumed else {}), **self.cost()},
                 curves=self.curves(),
-                notes=[*self.plan.notes, *ensembles_in_words(self.plan.ensembles), *self.notes()],
+                notes=[*self.plan.notes, *ensembles_in_words(self.plan.ensembles), *self.notes(), *told],
                 title=f"{', '.join(self.systems)} on {self.info['atlas']}",
                 audit=audit,
                 published=published_table() if self.plan.beside_paper else None,
+                insight=insight,
             )
             write_report(report, self.path / "report")
             return evaluation
-
-
-def _spent(folds: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, float]:
-    """Sums over finished folds, each with its batch size."""
-    photographs = [result["iterations"] * batch_size for result, batch_size in folds]
-    seconds = sum(n / result["images_per_second"] for n, (result, _) in zip(photographs, folds, strict=True))
-    return {
-        "trainings": len(folds),
-        "device_hours": round(sum(result["seconds"] * result["devices"] for result, _ in folds) / 3600, 6),
-        "images_per_second": round(sum(photographs) / seconds, 2) if seconds else 0.0,
-    }
 
 
 def _hold(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,42 +14,85 @@ from torch import Tensor
 
 from predilect.atlas.jpeg import prepare_image
 from predilect.atlas.pack import MAX_SIDE, PackedImages
+from predilect.recipe import Preprocessing
 from predilect.training.data import TestingPhotos, default_workers, testing_loader
 from predilect.vision.losses import multitask_loss, probabilities
 from predilect.vision.network import Network
 from predilect.vision.transforms import central_square, normalise, views
 
-__all__ = ["predict", "predict_batch", "predict_files", "validation_losses"]
+__all__ = ["Observation", "embed", "observe", "observe_batch", "predict", "predict_batch", "predict_files", "validation_losses"]
 
 _BATCH = 64
 
 
+class Observation(NamedTuple):
+    """What a network makes of one batch, over the recipe's views.
+
+    Attributes:
+        scores: ``{task: (B, C) float32}`` probabilities, averaged over views; site rows sum to 1.
+        embedding: (B, D) float32, what the heads see (pool5 of a ResNet), averaged over views.
+        feature_map: (B, Dm, h, w) of the centre view; None where the backbone keeps none.
+    """
+
+    scores: dict[str, Tensor]
+    embedding: Tensor
+    feature_map: Tensor | None
+
+
 @torch.no_grad()
-def predict_batch(fabric: Fabric, network: Network, images: Tensor) -> dict[str, Tensor]:
-    """Probabilities for one batch of central squares, averaged over the recipe's views.
+def observe_batch(fabric: Fabric, network: Network, images: Tensor) -> Observation:
+    """Look once at one batch of central squares.
 
     Args:
         fabric: Gives device and precision.
         network: On that device, in evaluation.
         images: (B, 3, test_side, test_side) uint8.
-
-    Returns:
-        ``{task: (B, C) float32}``; site rows sum to 1.
     """
     preprocessing = network.preprocessing
     assert preprocessing.mean is not None
     assert preprocessing.std is not None
-    sums: dict[str, Tensor] = {}
     crops = views(images.to(fabric.device), preprocessing)  # (V, B, 3, crop, crop)
-    for crop in crops:
+    centre = (len(crops) - 1) // 2  # the only view, or the fifth of ten
+    scores: dict[str, list[Tensor]] = {task: [] for task in network.labels.names}
+    embeddings: list[Tensor] = []
+    feature_map: Tensor | None = None
+    # Small batches keep a device busy poorly: the views of a few photographs go through the network together.
+    for part in torch.split(crops, max(1, _BATCH // len(images))):  # (v, B, 3, crop, crop)
         with fabric.autocast():
-            output = network(normalise(crop, preprocessing.mean, preprocessing.std))
-        for task, scores in probabilities(output.logits).items():
-            sums[task] = sums[task] + scores if task in sums else scores
-    return {task: total / len(crops) for task, total in sums.items()}
+            output = network(normalise(part.flatten(0, 1), preprocessing.mean, preprocessing.std))
+        place = centre - sum(map(len, embeddings))
+        if output.feature_map is not None and 0 <= place < len(part):
+            feature_map = output.feature_map[place * len(images) : (place + 1) * len(images)]
+        embeddings.append(output.embedding.reshape(*part.shape[:2], -1))
+        for task, values in probabilities(output.logits).items():
+            scores[task].append(values.reshape(*part.shape[:2], -1))
+    averaged = {task: torch.cat(values).mean(dim=0) for task, values in scores.items()}
+    return Observation(averaged, torch.cat(embeddings).mean(dim=0), feature_map)
 
 
-@torch.no_grad()
+def predict_batch(fabric: Fabric, network: Network, images: Tensor) -> dict[str, Tensor]:
+    """The probabilities alone of `observe_batch`."""
+    return observe_batch(fabric, network, images).scores
+
+
+def observe(
+    fabric: Fabric, network: Network, images: PackedImages, rows: NDArray[np.int64]
+) -> Iterator[tuple[Observation, NDArray[np.int64]]]:
+    """Look once at each of some rows of a packed atlas, batch by batch; the network is put into evaluation on its device.
+
+    Args:
+        fabric: Gives device and precision.
+        network: The trained network.
+        images: The packed photographs.
+        rows: (N,) which of them.
+
+    Yields:
+        What the network makes of the next B rows, and those rows (B,).
+    """
+    for batch, batch_rows in _evaluating(fabric, network, images, rows):
+        yield observe_batch(fabric, network, batch), batch_rows.numpy()
+
+
 def predict(
     fabric: Fabric,
     network: Network,
@@ -71,36 +115,66 @@ def predict(
     """
     parts: dict[str, list[Tensor]] = {task: [] for task in network.labels.names}
     done = 0
-    for batch, _ in _evaluating(fabric, network, images, rows):
-        for task, scores in predict_batch(fabric, network, batch).items():
+    for seen, some in observe(fabric, network, images, rows):
+        for task, scores in seen.scores.items():
             parts[task].append(scores.cpu())
-        done += len(batch)
+        done += len(some)
         if on_progress is not None:
             on_progress(done, len(rows))
     return {task: torch.cat(scores).numpy() for task, scores in parts.items()}
 
 
-def predict_files(fabric: Fabric, network: Network, paths: Sequence[Path]) -> dict[Path, dict[str, NDArray[np.float32]] | str]:
-    """Probabilities for image files, prepared exactly as an atlas packs them.
+def embed(
+    fabric: Fabric,
+    network: Network,
+    images: PackedImages,
+    rows: NDArray[np.int64],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Embeddings for rows of a packed atlas, as `observe_batch` has them.
 
     Args:
         fabric: Gives device and precision.
         network: The trained network.
+        images: The packed photographs.
+        rows: (N,) which of them, in the order of the result; at least one.
+        on_progress: Told how many of N are done.
+
+    Returns:
+        (N, D) float32.
+    """
+    parts: list[Tensor] = []
+    done = 0
+    for seen, some in observe(fabric, network, images, rows):
+        parts.append(seen.embedding.cpu())
+        done += len(some)
+        if on_progress is not None:
+            on_progress(done, len(rows))
+    return torch.cat(parts).numpy()
+
+
+def predict_files(
+    look: Callable[[Tensor], Observation], preprocessing: Preprocessing, paths: Sequence[Path]
+) -> dict[Path, dict[str, NDArray[np.float32]] | str]:
+    """Probabilities for image files, prepared exactly as an atlas packs them.
+
+    Args:
+        look: Looks at (B, 3, test_side, test_side) uint8 squares, such as `observe_batch` with a network.
+        preprocessing: Gives `test_side`.
         paths: Image files of any kind.
 
     Returns:
         For each path ``{task: (C,) float32}``, or the reason why it cannot be used.
     """
-    network.to(fabric.device).eval()
     results: dict[Path, dict[str, NDArray[np.float32]] | str] = {}
     for path in paths:
         image = prepare_image(path, MAX_SIDE)
         if isinstance(image, str):
             results[path] = image
             continue
-        square = torch.from_numpy(central_square(image.data, network.preprocessing))
-        scores = predict_batch(fabric, network, square[None])
-        results[path] = {task: values[0].cpu().numpy() for task, values in scores.items()}
+        seen = look(torch.from_numpy(central_square(image.data, preprocessing))[None])
+        results[path] = {task: values[0].cpu().numpy() for task, values in seen.scores.items()}
     return results
 
 

@@ -120,7 +120,7 @@ class _Training:
         self.state = _State()
         self.log_every = max(1, recipe.validate_every // 10)
         self.lines: list[str] = []
-        # Summed since the last log line; left on the device.
+        # Of the global batches since the last log line; left on the device.
         self.losses: dict[str, Tensor] = {}
         self.steps = 0
         self.clock = time.perf_counter()
@@ -189,7 +189,9 @@ class _Training:
         )
         if self.average is not None:
             self.average.add(self.network)
-        for task, loss in losses.items():
+        # Summed over the devices at once: a checkpoint may be due on one of them before all of them come to a log line.
+        for task, share in losses.items():
+            loss = cast("Tensor", self.fabric.all_reduce(share, reduce_op="sum"))
             self.losses[task] = self.losses[task] + loss if task in self.losses else loss
         self.steps += 1
         state.iteration += 1
@@ -210,8 +212,7 @@ class _Training:
 
     def log(self, validation: dict[str, float] | None, images_per_second: float) -> Progress:
         state = self.state
-        sums = {task: self.fabric.all_reduce(total, reduce_op="sum") for task, total in self.losses.items()}
-        means = {task: float(cast("Tensor", total)) / self.steps for task, total in sums.items()}
+        means = {task: float(total) / self.steps for task, total in self.losses.items()}
         loss, rate = self._finite(sum(means.values())), self.schedule.rate(state.iteration - 1)
         line = {
             "iteration": state.iteration,
@@ -321,15 +322,13 @@ def _drive(training: _Training, on_progress: Callable[[Progress], None] | None) 
             training.step(parts)
             at_end = state.iteration == training.stop_at
             validates = has_validation and (state.iteration % recipe.validate_every == 0 or at_end)
-            due = False
             if validates or at_end or state.iteration % training.log_every == 0:
                 rate = (state.iteration - start) * recipe.batch_size / (time.perf_counter() - begun)
                 progress = training.log(training.validate() if validates else None, rate)
                 if on_progress is not None:
                     on_progress(progress)
-                due = state.ended or at_end or time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS
             stop = asked_to_stop()
-            if due or stop:
+            if stop or state.ended or at_end or time.perf_counter() - saved >= _SECONDS_BETWEEN_CHECKPOINTS:
                 training.save()
                 saved = time.perf_counter()
             if state.ended or stop:

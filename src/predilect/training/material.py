@@ -1,0 +1,79 @@
+"""The photographs of an atlas with their labels and folds, and what of them one training learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from predilect.atlas.folder import Atlas
+from predilect.atlas.splits import Splits, training_slice
+from predilect.errors import SplitError
+from predilect.labels.tasks import LabelSpace
+from predilect.predictions import Truth
+from predilect.training.data import TrainingData
+
+__all__ = ["Material"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Material:
+    """An atlas and its folds in the same row order, as every training of a run needs them; made by `Material.of`.
+
+    Attributes:
+        atlas: The N photographs.
+        truth: What is known of them, with their groups.
+        folds: (N,) the fold in which each is held out, -1 for the tuning slice.
+        stacked: (N, L) int8, the label columns of all tasks side by side, which the validation slice is balanced over.
+    """
+
+    atlas: Atlas
+    truth: Truth
+    folds: NDArray[np.int64]
+    stacked: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, atlas: Atlas, splits: Splits) -> Self:
+        """Put an atlas together with its folds.
+
+        Raises:
+            SplitError: If the folds belong to another atlas.
+        """
+        image_ids = np.array(atlas.photos["image_id"].to_list(), dtype=np.str_)
+        splits = splits.check_for(image_ids, atlas.content_hash)
+        truth = atlas.truth(splits.groups)
+        stacked = np.concatenate([truth.values[name] for name in truth.labels.names], axis=1)
+        return cls(atlas, truth, splits.folds, stacked)
+
+    def training_data(self, labels: LabelSpace, held_out: int | None, share: float, seed: int) -> TrainingData:
+        """Rows to learn from and to validate on, without the held-out fold.
+
+        Args:
+            labels: The tasks to learn.
+            held_out: The fold that is tested, or None.
+            share: Of the other photographs in the validation slice, in [0, 0.5).
+            seed: Decides the slice, the same for all systems.
+
+        Raises:
+            SplitError: If a part holds no known label of these tasks, so that its loss would be 0 and say nothing.
+        """
+        rows = np.flatnonzero(self.folds != held_out) if held_out is not None else np.arange(len(self.folds))
+        inside = np.zeros(len(rows), dtype=bool)
+        if share > 0:
+            assert self.truth.groups is not None
+            inside = training_slice(self.stacked[rows], self.truth.groups[rows], fraction=share, seed=seed)
+        for part, what in ((rows[~inside], "to learn from"), (rows[inside], "to watch the training")):
+            if share > 0 and not any((self.truth.values[name][part] >= 0).any() for name in labels.names):
+                raise SplitError(
+                    f"{self.atlas.path}: of the {len(part)} photographs {what} without fold {held_out}, none has a known label of "
+                    f"{' or '.join(labels.names)}; make fewer folds or another validation_share"
+                )
+        return TrainingData(
+            images=self.atlas.images(),
+            labels={name: torch.from_numpy(self.truth.values[name].copy()) for name in labels.names},
+            train_rows=rows[~inside],
+            validation_rows=rows[inside],
+        )

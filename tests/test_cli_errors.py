@@ -1,0 +1,127 @@
+"""Bad input and wrong usage end in one line on stderr, and every command explains itself."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from made_commands import leave, one_line
+from predilect.cli import _COMMANDS
+
+TOO_LONG = "a" * 300
+BAD_INPUT = [
+    "import nowhere photographs --out new",
+    "import imagefolder missing --out new",
+    "import imagefolder small.toml --out new",
+    "import imagefolder photographs --out atlas",
+    "import imagefolder photographs --out new --monet",
+    "import imagefolder photographs --out small.toml/new --taxonomy small.toml",
+    f"import imagefolder {TOO_LONG} --out new",
+    "refine missing --taxonomy as-is",
+    "refine atlas --taxonomy nothing",
+    "refine atlas --taxonomy photographs/p000.png.toml",
+    "split missing",
+    "split small.toml",
+    f"split {TOO_LONG}",
+    "split atlas --folds 30",
+    "train missing --recipe demo --out new",
+    "train atlas --recipe demoo --out new",
+    "train atlas --recipe missing.toml --out new",
+    "train atlas --recipe not-text.toml --out new",
+    "train atlas --recipe tiny.toml --out new --set iteration=3",
+    "train atlas --recipe tiny.toml --out new --set nothing",
+    "train atlas --recipe tiny.toml --out new --set preprocessing=3",
+    "train atlas --recipe tiny.toml --out new --system mlt",
+    "train atlas --recipe tiny.toml --out new --fold 9",
+    "train atlas --recipe tiny.toml --out photographs",
+    "train atlas --recipe tiny.toml --out small.toml",
+    "train atlas --recipe tiny.toml --out small.toml/new",
+    f"train atlas --recipe tiny.toml --out {TOO_LONG}",
+    "crossval atlas --systems mtl,mtl --recipe tiny.toml --out new",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --seeds 1,-2",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --seeds 1,01",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --seeds 99999999999999999999",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --refit resnet",
+    "crossval atlas --systems mtl --recipe tiny.toml --out run --resume",
+    "crossval atlas --systems mtl,ensemble --recipe tiny.toml --out new",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --refit ensemble",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --weights test_resnet",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --weights resnet50=small.safetensors",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --weights test_resnet=absent.safetensors",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --from-scratch --weights test_resnet=absent.safetensors",
+    "reproduce missing --out new",
+    "reproduce atlas --out new --systems mlt",
+    "reproduce atlas --out new --systems mtl,ensemble",
+    "reproduce atlas --out new --folds 9",
+    "reproduce atlas --out new --set iteration=3",
+    "report missing",
+    "report atlas",
+    "explain missing atlas",
+    "explain run missing",
+    "explain run atlas --systems mlt",
+    "explain run atlas --seeds 9",
+    f"report {TOO_LONG}",
+    "predict missing photographs/p000.png",
+    "predict run/bundle missing.png",
+    "predict run/bundle photographs",
+    f"predict run/bundle {TOO_LONG}",
+    "evaluate --predictions mtl --truth run/truth.parquet --out new",
+    "evaluate --predictions a=x.csv a=y.csv --truth run/truth.parquet --out new",
+    "evaluate --predictions a=missing.csv --truth run/truth.parquet --out new",
+    "evaluate --predictions a=photographs --truth run/truth.parquet --out new",
+    "evaluate --predictions a=not-text.csv --truth not-text.csv --out new",
+    "demo --out photographs",
+    "demo --out small.toml",
+]
+BAD_USAGE = [
+    "trian atlas",
+    "train atlas --recipe tiny.toml",
+    "train atlas --recipe tiny.toml --out new --seed -1",
+    "train atlas --recipe tiny.toml --out new --seed 99999999999999999999",
+    "train atlas --recipe tiny.toml --out new --seed one",
+    "train atlas --recipe tiny.toml --out new --fold -2",
+    "train atlas --recipe tiny.toml --out new --no-such",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --folds 1",
+    "reproduce atlas --out new --budget huge",
+    "crossval atlas --systems mtl --recipe tiny.toml --out new --folds -3",
+    "import imagefolder photographs --out new --max-rejected -1",
+    "split atlas --folds 1",
+    "split atlas --tuning 1",
+    "split atlas --seed -1",
+    "demo --seed -1",
+    "demo --images 59",
+    "demo --images 901",
+    "predict run/bundle",
+    "predict run/bundle photographs/p000.png --format xml",
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(command, 1) for command in BAD_INPUT] + [(command, 2) for command in BAD_USAGE],
+    ids=lambda x: str(x)[:70],
+)
+def test_bad_input_and_usage_end_in_one_line_on_stderr(place, monkeypatch, capsys, command, code):
+    monkeypatch.chdir(place.root)
+    (place.root / "not-text.toml").write_bytes(b"name = '\xff\xfe'")
+    (place.root / "not-text.csv").write_bytes(b"image_id,lesion/a\n\xff\xfe,1\n")
+    assert leave(*command.split(" ")) == code
+    shown = capsys.readouterr()
+    told = {"", "image_id", "checking the images", "looking for copies"}
+    assert set(shown.out.split("\n")) <= told or command.startswith("predict")
+    assert len(re.sub(r"a{300}", "", one_line(shown.err))) > 20
+    assert not (place.root / "new").exists()
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_help_has_an_example(name, capsys):
+    assert leave(name, "--help") == 0
+    assert f"Example: predilect {name}" in capsys.readouterr().out
+
+
+def test_the_help_lists_every_command(capsys):
+    assert leave("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in _COMMANDS)
+    assert "Not a medical device" in shown

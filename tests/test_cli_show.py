@@ -1,0 +1,127 @@
+"""What the terminal shows: tables, bars, the recorded command line, and how a signal ends a command."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import shlex
+import signal
+from typing import Self
+
+import pytest
+from rich.console import Console
+
+from made_commands import leave, one_line
+from predilect.__main__ import main as start_command_line
+from predilect.cli import show
+from predilect.cli.show import command_line, print_table, training, typed
+from predilect.training.loop import Progress
+
+
+@pytest.mark.parametrize(
+    ("argument", "kept"),
+    [
+        ("/home/dr-x/patients", "patients"),
+        ("--out=/home/dr-x/runs/a", "--out=a"),
+        ("mtl=/home/dr-x/a=b.csv", "mtl=a=b.csv"),
+        ("weights='/home/dr-x/w.safetensors'", "weights=w.safetensors"),
+        ("--set=weights=/home/dr-x/w.safetensors", "--set=weights=w.safetensors"),
+        ("runs/a", "runs/a"),
+        ("patients/anna/new", "new"),
+        ("mtl=patients/anna/p.csv", "mtl=p.csv"),
+        ("lesion/erythema", "lesion/erythema"),
+        ("--resume", ""),
+        ("/", "/"),
+        ("iterations=3", "iterations=3"),
+    ],
+)
+def test_of_a_path_the_command_line_keeps_the_last_component(argument, kept, tmp_path, monkeypatch):
+    (tmp_path / "patients" / "anna").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    before = typed.set([argument])
+    try:
+        assert command_line() == f"predilect {kept}".rstrip()
+    finally:
+        typed.reset(before)
+
+
+def test_ctrl_c_leaves_with_130(monkeypatch, capsys, tmp_path):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("predilect.cli.scores.Run.open", stopped)
+    assert leave("report", tmp_path) == 130
+    assert one_line(capsys.readouterr().err) == "stopped\n"
+
+
+def test_ctrl_c_while_the_modules_load_is_one_word(monkeypatch, capsys):
+    def stopped(name: str, *_: object) -> None:
+        if name == "predilect.cli":
+            raise KeyboardInterrupt
+        return real(name, *_)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", stopped)
+    with pytest.raises(SystemExit) as left:
+        start_command_line()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, 5), (False, 2)])
+def test_a_table_folds_words_in_a_terminal_only_and_loses_nothing(monkeypatch, terminal, lines):
+    out = io.StringIO()
+    monkeypatch.setattr(
+        "predilect.cli.show.console",
+        Console(file=out, width=60, force_terminal=terminal, color_system=None, markup=show.console._markup),
+    )
+    cells = ["lesion/squamous cell [in situ]/keratoacanthoma [/x]", "1,234", "one, two, three, four, five, six, seven, eight"]
+    print_table("Title", ["class", "present", "words"], [cells])
+    shown = out.getvalue().splitlines()
+    assert max(map(len, shown)) <= 60 or not terminal
+    rows = [line for line in shown[1:] if line.strip() and "─" not in line]
+    assert len(rows) == lines, shown
+    letters = "".join("".join(rows).split())
+    assert all(letters.count(letter) >= "".join(cells).count(letter) for letter in set("".join(cells)) - {" "})
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_training_with_the_command_that_goes_on(place, monkeypatch, capsys, resume, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("predilect.cli.train.compare", lambda *_, **__: signal.raise_signal(number))
+    given = ("crossval", place.atlas, "--systems", "mtl", "--recipe", place.recipe, "--out", "a folder")
+    assert leave(*given, *resume) == code
+    said = one_line(capsys.readouterr().err)
+    assert said.startswith("stopped; go on with: predilect ")
+    assert shlex.split(said.partition("predilect ")[2]) == [*map(str, given), "--resume"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_bar_of_all_trainings_counts_what_was_finished_and_what_ended_early(monkeypatch):
+    totals: list[float] = []
+
+    class Recorder:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.lines = 0
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def add_task(self, _: str, *, completed: float = 0, **__: object) -> int:
+            if self.lines == 0:
+                totals.append(completed)
+            self.lines += 1
+            return self.lines - 1
+
+        def update(self, line: int, *, completed: float = 0, **_: object) -> None:
+            if line == 0:
+                totals.append(completed)
+
+    monkeypatch.setattr("predilect.cli.show.Progress", Recorder)
+    with training(6, finished=2) as tell:
+        for fold, iteration in ((2, 10), (2, 40), (3, 10), (4, 100)):  # none but the last reaches its last iteration
+            tell("mtl", 1, fold, Progress(iteration, 100, 0.5, 0.001, 30.0, None))
+    assert totals == [2, 2, 3, 4]

@@ -1,0 +1,34 @@
+"""Ten crops, however they go through the network: the same scores, embeddings and feature map as one view after another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from predilect.training.devices import make_fabric
+from predilect.training.inference import observe_batch
+from predilect.vision.network import build_network
+from predilect.vision.transforms import normalise, views
+
+
+@pytest.mark.parametrize(("n", "passes"), [(1, [10]), (7, [63, 7]), (40, [40] * 10)])
+@pytest.mark.parametrize("looking", ["ten-crop", "center"])
+def test_views_that_go_through_the_network_together_say_what_each_says_alone(small_atlas, small_recipe, n, passes, looking):
+    changes = {"test_side": 40, "views": looking}
+    recipe = small_recipe.model_copy(update={"preprocessing": small_recipe.preprocessing.model_copy(update=changes)})
+    network = build_network(small_atlas.labels, recipe, 1).eval()
+    images = torch.randint(0, 256, (n, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+    seen = []
+    handle = network.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    observation = observe_batch(make_fabric("fp32"), network, images)
+    handle.remove()
+    assert seen == (passes if looking == "ten-crop" else [n])
+    crops = views(images, network.preprocessing)
+    with torch.no_grad():
+        outputs = [network(normalise(crop, network.preprocessing.mean, network.preprocessing.std)) for crop in crops]
+    lesions = sum(torch.sigmoid(output.logits["lesion"]) for output in outputs) / len(outputs)
+    sites = sum(torch.softmax(output.logits["site"], dim=1) for output in outputs) / len(outputs)
+    torch.testing.assert_close(observation.scores, {"lesion": lesions, "site": sites}, rtol=0, atol=1e-6)
+    torch.testing.assert_close(observation.embedding, sum(output.embedding for output in outputs) / len(outputs))
+    # The fifth of ten crops is the centre, upright.
+    torch.testing.assert_close(observation.feature_map, outputs[4 if looking == "ten-crop" else 0].feature_map)
