@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from predilect.errors import InsightError
+from predilect.errors import InsightError, UnexplainableError
 from predilect.recipe import Preprocessing
 from predilect.training.inference import predict_batch
 from predilect.vision.network import Network
@@ -144,7 +144,8 @@ class Explainer:
             network: A trained network; it is moved to the device and put into evaluation.
 
         Raises:
-            InsightError: If its backbone has no feature map or weighs the places of it one by one, or captum is needed and missing.
+            UnexplainableError: If its backbone has no feature map or weighs the places of it one by one.
+            InsightError: If captum is needed and missing.
         """
         network.to(fabric.device).eval()
         method: Method = "cam" if network.cam_exact else "grad-cam"
@@ -273,7 +274,7 @@ def _check_averages_places(network: Network, device: torch.device) -> None:
     side = network.preprocessing.crop
     found = network(torch.zeros(1, 3, side, side, device=device)).feature_map
     if found is None:
-        raise InsightError(
+        raise UnexplainableError(
             f"the backbone {name} cannot be explained by attention maps: it ends in tokens that have seen the whole photograph, "
             f"not in a feature map whose places lie over places of it"
         )
@@ -281,7 +282,7 @@ def _check_averages_places(network: Network, device: torch.device) -> None:
     features = torch.randn(1, found.shape[1], max(2, found.shape[2]), max(2, found.shape[3]), generator=generator).to(device)
     one, other = (network.forward_head(item).embedding for item in (features, features.flip(2, 3)))
     if not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max())):
-        raise InsightError(
+        raise UnexplainableError(
             f"the backbone {name} cannot be explained by attention maps: its last layers weigh each place of the feature map "
             f"by itself instead of averaging over places"
         )

@@ -8,7 +8,7 @@ give other maps, or the maps show the photograph and not what was learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2 import functional as tv
 
-from predilect.evaluation.intervals import MIN_POSITIVE_GROUPS, bootstrap_p, percentile_interval, resample_groups
 from predilect.evaluation.metrics import Floats, ratio
 from predilect.insight.attention import AttentionMap, Explainer, whole_photograph
 from predilect.recipe import Recipe
@@ -30,13 +30,11 @@ from predilect.vision.transforms import normalise
 __all__ = [
     "BASELINES",
     "Curves",
-    "PairedDifference",
     "blurred",
     "centred_gaussian",
     "correlation",
     "deletion_insertion",
     "overlap",
-    "paired_difference",
     "photograph_curves",
     "random_network",
     "rank_similarity",
@@ -181,62 +179,6 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """A mean difference over photographs, with its uncertainty over groups.
-
-    Attributes:
-        difference: Mean of first minus second.
-        low: Lower end of its 95 % interval; None below `MIN_POSITIVE_GROUPS` groups.
-        high: Upper end.
-        p: Two-sided, of no difference; None below so many groups.
-        n: Photographs.
-        n_groups: Groups.
-    """
-
-    difference: float
-    low: float | None
-    high: float | None
-    p: float | None
-    n: int
-    n_groups: int
-
-
-def paired_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    groups: Sequence[str] | NDArray[np.int64],
-    seed: int,
-    *,
-    n_resamples: int = 1_000,
-    n_resamples_p: int = 10_000,
-) -> PairedDifference:
-    """Compare two numbers per photograph, such as the areas of a map and of a baseline, by resampling groups.
-
-    Args:
-        first: (N,) finite.
-        second: (N,) finite, of the same photographs.
-        groups: (N,) the group of each.
-        seed: Of the resampling.
-        n_resamples: For the interval.
-        n_resamples_p: For p, at least `n_resamples`.
-
-    Raises:
-        ValueError: If lengths differ, nothing is given, or a number is not finite.
-    """
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    if differences.ndim != 1 or not len(differences) or len(groups) != len(differences) or not np.isfinite(differences).all():
-        raise ValueError("first, second and groups must be equally long, not empty and finite")
-    _, group = np.unique(np.asarray(groups), return_inverse=True)
-    sums, sizes = np.bincount(group, weights=differences), np.bincount(group)
-    mean = float(differences.mean())
-    if len(sizes) < MIN_POSITIVE_GROUPS:
-        return PairedDifference(mean, None, None, None, len(differences), len(sizes))
-    means = np.concatenate([(sums @ block) / (sizes @ block) for block in resample_groups(len(sizes), n_resamples_p, seed)])
-    low, high, _ = percentile_interval(means[:n_resamples])
-    return PairedDifference(mean, low, high, bootstrap_p(means), len(differences), len(sizes))
-
-
 def random_network(network: Network, recipe: Recipe, seed: int) -> Network:
     """The same architecture, labels and preprocessing with random weights throughout, for the randomisation check.
 
@@ -247,6 +189,9 @@ def random_network(network: Network, recipe: Recipe, seed: int) -> Network:
     """
     untrained = build_network(network.labels, recipe.model_copy(update={"weights": "none", "frozen_stages": 0}), seed)
     untrained.preprocessing = network.preprocessing
+    for module in untrained.modules():
+        if isinstance(module, _BatchNorm):  # the blocks of a ResNet start with a last scale of zero and would do nothing
+            nn.init.ones_(module.weight)
     return untrained.eval()
 
 

@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 
 from predilect.randomness import stream, stream_seed
 
-__all__ = ["MARGIN", "RECALL_AT", "Cells", "Exclusion", "Found", "Metric", "Space", "distances_to", "lengths", "make_cells"]
+__all__ = [
+    "MARGIN",
+    "MIN_VECTORS",
+    "RECALL_AT",
+    "Cells",
+    "Exclusion",
+    "Found",
+    "Metric",
+    "Space",
+    "distances_to",
+    "lengths",
+    "make_cells",
+]
 
 Metric = Literal["euclidean", "cosine"]
 
@@ -30,6 +42,9 @@ MARGIN = 64
 
 RECALL_AT = 5
 """Recall is the share of so many exact neighbours that are found among as many."""
+
+MIN_VECTORS = 2_000
+"""So many vectors are enough to be divided among cells."""
 
 _BLOCK = 1024  # vectors whose float64 differences are held at once
 _POINTS_PER_CELL = 64  # that k-means learns from; more move the cells little and take longer
@@ -201,8 +216,8 @@ def make_cells(space: Space, codes: NDArray[np.int64], *, recall: float, seed: i
         ValueError: If there are fewer vectors, or no group leaves `RECALL_AT` others.
     """
     n_vectors, n_dimensions = space.searched.shape
-    if n_vectors < 2_000:
-        raise ValueError(f"cells need at least 2,000 vectors, found {n_vectors}")
+    if n_vectors < MIN_VECTORS:
+        raise ValueError(f"cells need at least {MIN_VECTORS:,} vectors, found {n_vectors}")
     n_cells = math.isqrt(n_vectors)
     index = _faiss.index_factory(n_dimensions, f"IVF{n_cells},SQ8")
     index.cp.seed = stream_seed(seed, "cells") % 2**31

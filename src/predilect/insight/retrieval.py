@@ -1,13 +1,14 @@
 """Which photographs of an atlas are nearest to a query, by the embeddings of one network (the paper's Figure 3).
 
-An index is a folder that is written and replaced as a whole: index.json (schema version, model, checksums), embeddings.safetensors,
-photos.parquet. Nothing in it is a search structure: what faiss needs is made from the embeddings after they are loaded.
+An index is a folder that is written and replaced as a whole: index.json (schema version, model, atlas, sources with licence and
+credit, checksums), embeddings.safetensors, photos.parquet, and images.arrow where it holds the photographs, too. Nothing in it is a
+search structure: what faiss needs is made from the embeddings after they are loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self, get_args
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from predilect.atlas.importers import Source
+from predilect.atlas.jpeg import PreparedImage
+from predilect.atlas.pack import PackedImages, write_packed
 from predilect.errors import InsightError
 from predilect.files import checksum, is_sealed, read_json, replacing, replacing_folder, seal, write_json
 from predilect.insight.nearest import Cells, Exclusion, Metric, Space, lengths, make_cells
@@ -35,7 +39,7 @@ about a minute to make each time that the index is loaded.
 """
 
 _SCHEMA_VERSION = 1
-_INDEX, _EMBEDDINGS, _PHOTOS = "index.json", "embeddings.safetensors", "photos.parquet"
+_INDEX, _EMBEDDINGS, _PHOTOS, _IMAGES = "index.json", "embeddings.safetensors", "photos.parquet", "images.arrow"
 _TENSOR = "embeddings"
 _METRICS: tuple[str, ...] = get_args(Metric)
 _REMEDY = "make the index again"
@@ -81,6 +85,9 @@ class EmbeddingIndex:
         photos: N rows in the same order: ids, groups (None: each photograph its own) and labels.
         model: Identifies the network that made the embeddings, such as the checksum of its weights.
         cells: What an approximate search looks into; None: search is exact.
+        atlas: Name of the atlas that the photographs belong to.
+        sources: Where they come from, with licence and credit, which whoever shows one of them must name.
+        images: Small versions of them, row i belonging to photograph i; None where the index holds none.
 
     Raises:
         InsightError: If an embedding is not finite, or has no width.
@@ -91,6 +98,9 @@ class EmbeddingIndex:
     photos: Truth
     model: str
     cells: Cells | None = None
+    atlas: str = ""
+    sources: tuple[Source, ...] = ()
+    images: PackedImages | None = None
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or self.embeddings.dtype != np.float32 or len(self.embeddings) != len(self.photos):
@@ -187,11 +197,12 @@ class EmbeddingIndex:
         """
         return replace(self, cells=make_cells(self._space(metric), self._group_codes[1], recall=recall, seed=seed))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, images: Iterable[PreparedImage] | None = None) -> None:
         """Write the index as a folder, all of it or nothing; cells are not kept, and of the covariates only `source`, for credits.
 
         Args:
             path: Absent, empty, or an index, which is replaced.
+            images: N small versions of the photographs, to be kept with it; None: it holds no photographs.
 
         Raises:
             InsightError: If something else is there.
@@ -200,13 +211,23 @@ class EmbeddingIndex:
         if path.exists() and not (path.is_dir() and ((path / _INDEX).is_file() or not any(path.iterdir()))):
             raise InsightError(f"{path} is there already and is not an index; choose another folder or remove it")
         covariates = self.photos.covariates
-        sources = covariates.select("source") if "source" in covariates.columns else pl.DataFrame()
+        origin = covariates.select("source") if "source" in covariates.columns else pl.DataFrame()
         with replacing_folder(path, replace=True) as folder:
             with replacing(folder / _EMBEDDINGS) as temporary:
                 save_file({_TENSOR: np.ascontiguousarray(self.embeddings)}, temporary)
-            replace(self.photos, covariates=sources).write(folder / _PHOTOS)
-            files = {name: checksum(folder / name) for name in (_EMBEDDINGS, _PHOTOS)}
-            write_json(folder / _INDEX, seal({"schema_version": _SCHEMA_VERSION, "model": self.model, "files": files}))
+            replace(self.photos, covariates=origin).write(folder / _PHOTOS)
+            if images is not None:
+                write_packed(self.photos.image_ids.tolist(), images, folder / _IMAGES)
+            info = {
+                "schema_version": _SCHEMA_VERSION,
+                "model": self.model,
+                "atlas": self.atlas,
+                "sources": [
+                    {name: value for name, value in asdict(source).items() if name != "assessed"} for source in self.sources
+                ],
+                "files": {name: checksum(folder / name) for name in (_EMBEDDINGS, _PHOTOS, _IMAGES) if (folder / name).is_file()},
+            }
+            write_json(folder / _INDEX, seal(info))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -215,12 +236,13 @@ class EmbeddingIndex:
         Raises:
             InsightError: If it is no index, is of another schema version, empty, or a file is missing, changed or damaged.
             TableError: If the table of photographs breaks its contract.
+            AtlasError: If its photographs cannot be read.
         """
         info = read_json(path / _INDEX, InsightError, _REMEDY)
         if info.get("schema_version") != _SCHEMA_VERSION:
             found = info.get("schema_version")
             raise InsightError(f"{path / _INDEX} has schema version {found!r}, allowed is {_SCHEMA_VERSION}; {_REMEDY}")
-        if not is_sealed(info) or set(info["files"]) != {_EMBEDDINGS, _PHOTOS}:
+        if not is_sealed(info) or set(info["files"]) - {_IMAGES} != {_EMBEDDINGS, _PHOTOS}:
             raise InsightError(f"{path / _INDEX} is not what was written; {_REMEDY}")
         for name, written in info["files"].items():
             if not (path / name).is_file():
@@ -234,7 +256,12 @@ class EmbeddingIndex:
             raise InsightError(f"{path / _EMBEDDINGS} cannot be read: {error}; {_REMEDY}") from error
         if not len(embeddings):
             raise InsightError(f"{path}: the index is empty; {_REMEDY} from an atlas with photographs")
-        return cls(embeddings, Truth.read(path / _PHOTOS), info["model"])
+        photos = Truth.read(path / _PHOTOS)
+        images = PackedImages(path / _IMAGES) if _IMAGES in info["files"] else None
+        if images is not None and not np.array_equal(images.image_ids, photos.image_ids):
+            raise InsightError(f"{path / _IMAGES} does not hold the photographs of {_PHOTOS}; {_REMEDY}")
+        sources = tuple(Source(**{**source, "notes": tuple(source["notes"])}) for source in info["sources"])
+        return cls(embeddings, photos, info["model"], atlas=info["atlas"], sources=sources, images=images)
 
     def _check_queries(self, queries: NDArray[np.float32], model: str, metric: Metric) -> None:
         if metric not in _METRICS:

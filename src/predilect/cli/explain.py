@@ -1,0 +1,84 @@
+"""`predilect explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from predilect.atlas.folder import Atlas
+from predilect.cli.data import splits_of
+from predilect.cli.show import command_line, console, counting, print_table
+from predilect.cli.train import named, whole_numbers
+from predilect.errors import RunError
+from predilect.evaluation.insight import Insight
+from predilect.report.insight_tables import retrieval_rows
+from predilect.report.insight_wording import MEASURE_TITLES
+from predilect.report.wording import interval, number
+from predilect.run import Run
+from predilect.run.insight import insight_path
+
+__all__ = ["explain_command"]
+
+
+def explain_command(
+    run: Path,
+    atlas: Path,
+    /,
+    *,
+    systems: str | None = None,
+    seeds: str | None = None,
+    sample: Annotated[int, Parameter(validator=Number(gte=0))] = 100,
+) -> None:
+    """Say of the networks of a finished cross-validation where they look, whether that is true, and which photographs they hold to be alike.
+
+    Each fold's own network looks at its tested photographs, and those of the other folds answer. A fold that is done is not done
+    again; give the same command to go on. The report shows the numbers, RUN/insight/insight.json holds them.
+
+    Example: `predilect explain runs/clinic atlases/clinic --systems resnet,mtl`
+
+    Args:
+        run: The run folder; the weights of its folds must still be there.
+        atlas: The atlas that it was made with.
+        systems: Names joined by commas; by default all that the run trained.
+        seeds: Training seeds joined by commas; by default all of the run.
+        sample: How many tested photographs, the same for each system, have their maps checked by deletion, insertion and random
+            weights, which takes some 60 passes for each and each head; 0 leaves these checks out.
+    """
+    from predilect.insight.explain import explain_folds, summarise
+    from predilect.training.devices import make_fabric
+    from predilect.training.folds import TrainedFolds
+
+    opened, photographs = Run.open(run), Atlas.open(atlas)
+    folds = TrainedFolds.of(opened, photographs, splits_of(photographs))
+    chosen = opened.systems if systems is None else named(systems)
+    recipes = [folds.recipe(name) for name in chosen]
+    chosen_seeds = opened.info["seeds"] if seeds is None else whole_numbers(seeds)
+    for seed in chosen_seeds:
+        if seed not in opened.info["seeds"]:
+            raise RunError(f"{run} has no seed {seed}: allowed are {', '.join(map(str, opened.info['seeds']))}")
+    opened.predictions()  # of an unfinished run nothing can be summed up: better told now than hours later
+    fabric = make_fabric(recipes[0].precision)
+    if not fabric.is_global_zero:  # of several processes one is enough
+        return
+    with opened.held(), counting("looking") as tell:
+        found = explain_folds(folds, chosen, chosen_seeds, sample=sample, fabric=fabric, on_progress=tell)
+        insight = summarise(opened, found, sample=sample, command=command_line())
+        insight.write(insight_path(run))
+    with counting("resampling") as tell:
+        opened.report(on_progress=tell)
+    _print(insight)
+    console.print(f"numbers   {insight_path(run)}")
+    console.print(f"report    {run / 'report' / 'report.html'}")
+
+
+def _print(insight: Insight) -> None:
+    rows = [
+        [row.name, *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in row.cells)]
+        for row in retrieval_rows(insight.retrieval)
+    ]
+    print_table("Photographs found by their embeddings", ["system", *MEASURE_TITLES.values()], rows)
+    for name, cost in insight.cost.items():
+        console.print(f"time      {name}: {cost.images:,} inputs in {cost.seconds:.1f} s")

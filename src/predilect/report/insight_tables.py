@@ -1,0 +1,144 @@
+"""Attention and retrieval as rows for the page and the terminal, and as plain frames for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from predilect.evaluation.attention_scores import (
+    AttentionEvaluation,
+    LesionCoincidence,
+    LesionCoincidenceGain,
+    MeanCurve,
+)
+from predilect.evaluation.attention_summary import MAP_KINDS
+from predilect.evaluation.insight import Insight
+from predilect.evaluation.retrieval_summary import RetrievalComparison, RetrievalEvaluation
+from predilect.report.insight_wording import MEASURE_TITLES, explained_heads
+from predilect.report.wording import Estimate
+
+__all__ = [
+    "INSIGHT_TABLES",
+    "CoincidenceRow",
+    "DifferenceRow",
+    "MeasureRow",
+    "coincidence_rows",
+    "insight_frames",
+    "retrieval_differences",
+    "retrieval_rows",
+]
+
+INSIGHT_TABLES = ("coincidence", "perturbation", "randomisation", "retrieval", "retrieval_comparisons")
+"""File stems of the frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureRow:
+    """A system, or a random order, with its measures in the order of `MEASURE_TITLES`."""
+
+    name: str
+    cells: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoincidenceRow:
+    """One lesion of one system: how much its map and the site's coincide, and what it gained against the first baseline, if any."""
+
+    system: str
+    lesion: LesionCoincidence
+    gain: LesionCoincidenceGain | None
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """A pair of systems, ``a − b``, with their differences in the order of `MEASURE_TITLES`."""
+
+    name: str
+    items: tuple[RetrievalComparison, ...]
+
+
+def retrieval_rows(retrieval: RetrievalEvaluation) -> list[MeasureRow]:
+    """The systems, and last what photographs in random order would reach."""
+    scored = {name: [getattr(scores, measure) for measure in MEASURE_TITLES] for name, scores in retrieval.systems.items()}
+    rows = [MeasureRow(name, tuple(Estimate(item.value, item.low, item.high) for item in items)) for name, items in scored.items()]
+    first = next(iter(scored.values()))
+    return [*rows, MeasureRow("random order", tuple(Estimate(item.chance) for item in first))]
+
+
+def retrieval_differences(retrieval: RetrievalEvaluation) -> list[DifferenceRow]:
+    """A row for each pair of systems that was compared."""
+    found = {(item.system_a, item.system_b, item.measure): item for item in retrieval.comparisons}
+    pairs = dict.fromkeys((a, b) for a, b, _ in found)
+    return [DifferenceRow(f"{a} − {b}", tuple(found[a, b, measure] for measure in MEASURE_TITLES)) for a, b in pairs]
+
+
+def coincidence_rows(attention: AttentionEvaluation) -> list[CoincidenceRow]:
+    """The lesions of each system with two heads, those whose maps coincide most first."""
+    rows = []
+    for name, system in attention.systems.items():
+        if system.coincidence is None:
+            continue
+        gains = {item.lesion: item for pair in system.coincidence.gains[:1] for item in pair.lesions}
+        lesions = [item for item in system.coincidence.lesions if item.correlation.value is not None]
+        ranked = sorted(lesions, key=lambda item: -(item.correlation.value or 0.0))
+        rows += [CoincidenceRow(name, item, gains.get(item.lesion)) for item in ranked]
+    return rows
+
+
+def insight_frames(insight: Insight) -> dict[str, pl.DataFrame]:
+    """One row per number or lesion, by the names in `INSIGHT_TABLES`; some may be empty."""
+    attention, retrieval = insight.attention, insight.retrieval
+    heads = explained_heads(attention)
+    return {
+        "coincidence": _frame(
+            {
+                "system": row.system,
+                "lesion": row.lesion.lesion,
+                **_flat("correlation", row.lesion.correlation.model_dump()),
+                **_flat("overlap", row.lesion.overlap.model_dump()),
+                "shortcut": row.lesion.shortcut,
+                "gain": None if row.gain is None else row.gain.gain,
+                "gain_low": None if row.gain is None else row.gain.gain_low,
+                "gain_high": None if row.gain is None else row.gain.gain_high,
+            }
+            for row in coincidence_rows(attention)
+        ),
+        "perturbation": _frame(
+            {"system": name, "task": task, "map": kind, "curve": curve, "share": share, "value": value, "low": low, "high": high}
+            for name, task, head in heads
+            for kind in MAP_KINDS
+            for curve, means in (
+                ("deletion", head.perturbation.maps[kind].deletion),
+                ("insertion", head.perturbation.maps[kind].insertion),
+            )
+            for share, value, low, high in zip(head.perturbation.shares, *_columns(means), strict=True)
+        ),
+        "randomisation": _frame(
+            {"system": name, "task": task, "measure": measure, **getattr(head.randomisation, measure).model_dump()}
+            for name, task, head in heads
+            for measure in ("rank_correlation", "absolute", "unrelated")
+        ),
+        "retrieval": _frame(
+            {"system": name, "measure": measure, **getattr(scores, measure).model_dump(exclude={"seeds"})}
+            for name, scores in retrieval.systems.items()
+            for measure in MEASURE_TITLES
+        ),
+        "retrieval_comparisons": _frame(item.model_dump() for item in retrieval.comparisons),
+    }
+
+
+def _columns(curve: MeanCurve) -> tuple[Sequence[float | None], ...]:
+    """Values and both ends of a curve; None for ends that it has not."""
+    none = (None,) * len(curve.value)
+    return curve.value, curve.low or none, curve.high or none
+
+
+def _flat(name: str, mean: dict[str, float | int | None]) -> dict[str, float | int | None]:
+    """A mean's value under its own name, its other fields under that and theirs."""
+    return {name if field == "value" else f"{name}_{field}": value for field, value in mean.items()}
+
+
+def _frame(rows: Iterable[Mapping[str, object]]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), infer_schema_length=None)

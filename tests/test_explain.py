@@ -1,0 +1,367 @@
+"""What networks of a finished run show of themselves, against what is computed here by other means, and that nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from predilect.cli import main
+from predilect.errors import InsightError, RunError, UnexplainableError
+from predilect.evaluation.insight import Insight
+from predilect.evaluation.retrieval import MEASURES
+from predilect.files import read_json
+from predilect.insight import explain, one_fold
+from predilect.insight.explain import explain_folds, sampled_rows, summarise
+from predilect.recipe import Preprocessing, system
+from predilect.run import Run
+from predilect.run.insight import fold_path, insight_path
+from predilect.training.crossval import cross_validate
+from predilect.training.devices import make_fabric
+from predilect.training.folds import TrainedFolds
+from predilect.training.inference import embed
+from predilect.training.start import start_run
+from predilect.vision.transforms import central_square
+
+SAMPLE = 6
+SYSTEMS = ("resnet", "mtl")
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return make_fabric("fp32")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, small_atlas, small_splits, small_recipe, fabric):
+    """A run whose maps have 3 x 3 cells."""
+    channels = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    preprocessing = Preprocessing(crop=96, jitter=(96, 100), test_side=100, **channels)
+    recipe = small_recipe.model_copy(update={"preprocessing": preprocessing, "iterations": 8})
+    systems = [system(name, recipe) for name in SYSTEMS]
+    path = tmp_path_factory.mktemp("runs") / "run"
+    run = start_run(path, small_atlas, small_splits, systems, seeds=[1], folds=range(3), fabric=fabric, command="c", resume=False)
+    cross_validate(run, small_atlas, small_splits, systems, fabric=fabric)
+    return TrainedFolds.of(run, small_atlas, small_splits)
+
+
+@pytest.fixture(scope="module")
+def found(trained, fabric):
+    told = []
+    result = explain_folds(
+        trained, SYSTEMS, [1], sample=SAMPLE, fabric=fabric, on_progress=lambda done, total: told.append((done, total))
+    )
+    return SimpleNamespace(folds=result, told=told)
+
+
+@pytest.fixture(scope="module")
+def insight(trained, found):
+    return summarise(trained.run, found.folds, sample=SAMPLE, command="predilect explain run atlas")
+
+
+@pytest.fixture
+def copied(trained, found, tmp_path):
+    """The same run elsewhere, with what was found in its folds."""
+    path = shutil.copytree(trained.run.path, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
+    return TrainedFolds(Run.open(path), trained.atlas, trained.truth, trained.folds)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
+
+
+def forbidden(*_args, **_kwargs):
+    pytest.fail("a network looked again")
+
+
+# --- what is found
+
+
+def test_every_tested_photograph_is_a_query_once(found, trained):
+    for name in SYSTEMS:
+        ids = [image_id for part, fold in found.folds.items() if part[0] == name for image_id in fold.tables["queries"]["image_id"]]
+        assert sorted(ids) == sorted(trained.truth.image_ids.tolist())
+
+
+def test_progress_counts_inputs_and_ends_at_the_whole(found):
+    totals = {total for _, total in found.told}
+    done = [n for n, _ in found.told]
+    assert len(totals) == 1
+    assert done == sorted(done)
+    assert done[-1] == totals.pop() == sum(fold.images for fold in found.folds.values())
+    assert max(np.diff(done)) < done[-1] / 3
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_precision_at_5_is_that_of_another_library(found, trained, fabric, name):
+    """Neighbours of scikit-learn among the photographs of other folds; groups lie in one fold, so none is the query's own."""
+    images, truth = trained.atlas.images(), trained.truth
+    for fold in range(3):
+        network = trained.network(name, 1, fold)
+        tested, learnt = trained.tested(fold), trained.learnt(fold)
+        queries, others = (embed(fabric, network, images, rows).astype(np.float64) for rows in (tested, learnt))
+        nearest = (
+            NearestNeighbors(n_neighbors=len(learnt), algorithm="brute").fit(others).kneighbors(queries, return_distance=False)
+        )
+        table = {row["image_id"]: row for row in found.folds[name, 1, fold].tables["queries"].iter_rows(named=True)}
+        for task, measure in (("lesion", "lesion_precision_at_5"), ("site", "site_precision_at_5")):
+            labels = truth.values[task]
+            for k, row in enumerate(tested):
+                shown = labels[row] == 1
+                order = [j for j in learnt[nearest[k]] if (labels[j][shown] >= 0).all()]
+                hits = [bool((labels[j][shown] == 1).any()) for j in order]
+                score = table[str(truth.image_ids[row])][measure]
+                if not any(hits):
+                    assert score is None
+                else:
+                    assert score == pytest.approx(np.mean(hits[:5]))
+
+
+def test_coincidence_is_that_of_maps_made_by_hand(found, trained, fabric):
+    images, truth = trained.atlas.images(), trained.truth
+    checked = 0
+    for fold in range(3):
+        network = trained.network("mtl", 1, fold)
+        table = found.folds["mtl", 1, fold].tables["coincidence"]
+        for row in trained.tested(fold):
+            pixels = torch.from_numpy(central_square(images[row], network.preprocessing)[:, 2:98, 2:98].copy())[None]
+            with torch.no_grad():
+                output = network((pixels.float() / 255 - 0.5) / 0.25)
+            features = output.feature_map[0].double().numpy()
+            shown = np.flatnonzero(truth.values["lesion"][row] == 1)
+            site = truth.values["site"][row]
+            k = int(site.argmax()) if (site == 1).any() else int(output.logits["site"][0].argmax())
+            of_site = np.tensordot(network.heads["site"].weight[k].detach().double().numpy(), features, axes=1)
+            rows = table.filter(image_id=str(truth.image_ids[row]))
+            assert rows["lesion"].to_list() == [truth.labels["lesion"].classes[j] for j in shown]
+            for j, correlation, overlap in zip(shown, rows["correlation"], rows["overlap"], strict=True):
+                of_lesion = np.tensordot(network.heads["lesion"].weight[j].detach().double().numpy(), features, axes=1)
+                assert of_lesion.shape == (3, 3)
+                assert correlation == pytest.approx(np.corrcoef(of_lesion.ravel(), of_site.ravel())[0, 1], abs=1e-3)
+                tops = [set(np.argsort(-values.ravel())[:2].tolist()) for values in (of_lesion, of_site)]
+                assert overlap == pytest.approx(len(tops[0] & tops[1]) / len(tops[0] | tops[1]))
+                checked += 1
+    assert checked == int((truth.values["lesion"] == 1).sum())
+    assert all(not fold.tables["coincidence"].height for part, fold in found.folds.items() if part[0] == "resnet")
+
+
+def test_the_same_photographs_are_checked_for_all_systems(found, trained):
+    rows = sampled_rows(trained, SAMPLE)
+    assert len(rows) == len(set(rows.tolist())) == SAMPLE
+    assert sampled_rows(trained, 10**6).tolist() == list(range(len(trained.truth)))
+    expected = set(trained.truth.image_ids[rows].tolist())
+    for name, tasks in (("resnet", ["lesion"]), ("mtl", ["lesion", "site"])):
+        for table in ("curves", "randomisation"):
+            frame = pl.concat([fold.tables[table] for part, fold in found.folds.items() if part[0] == name])
+            assert set(frame["image_id"].to_list()) == expected
+            assert sorted(frame["task"].unique().to_list()) == tasks
+            assert frame.group_by("image_id", "task").len()["len"].unique().to_list() == [3 if table == "curves" else 1]
+        steps = pl.concat([fold.tables["curves"] for part, fold in found.folds.items() if part[0] == name])
+        assert set(steps["deletion"].list.len().to_list()) == {11}
+        # All three orders begin with the whole photograph and end with the blurred one.
+        ends = steps.group_by("image_id", "task").agg(
+            pl.col("deletion").list.first().n_unique(), pl.col("insertion").list.first().n_unique()
+        )
+        assert ends.select("deletion", "insertion").unique().rows() == [(1, 1)]
+
+
+def test_maps_are_compared_with_random_weights_and_with_other_photographs(found):
+    frame = pl.concat([fold.tables["randomisation"] for fold in found.folds.values()])
+    values = frame.drop_nulls().select("rank_correlation", "unrelated").to_numpy()
+    assert len(values) > SAMPLE  # one head and two
+    assert np.abs(values).max() <= 1
+    assert (values < 0.99).all(axis=0).any()
+    assert (np.abs(values[:, 1]) < 1).any()  # no map is held against itself
+
+
+# --- summed up
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_gain_is_that_of_the_report(insight, trained):
+    evaluation = trained.run.report()
+    (pair,) = evaluation.gains
+    (gain,) = insight.attention.systems["mtl"].coincidence.gains
+    assert (gain.system_a, gain.system_b) == (pair.system_a, pair.system_b) == ("mtl", "resnet")
+    ours, theirs = ({item.lesion: item.gain for item in found.lesions} for found in (gain, pair))
+    assert ours
+    assert ours == pytest.approx({name: theirs[name] for name in ours})
+    assert insight.attention.systems["resnet"].coincidence is None
+
+
+def test_the_summary_names_weights_systems_and_cost(insight, trained):
+    results = {fold: trained.run.fold_result("mtl", 1, fold) for fold in range(3)}
+    assert insight.weights["mtl"] == {
+        "1": {str(k): result["files"]["checkpoint/weights.safetensors"] for k, result in results.items()}
+    }
+    assert list(insight.weights) == list(insight.cost) == list(insight.retrieval.systems) == list(SYSTEMS)
+    assert insight.cost["mtl"].images > insight.cost["resnet"].images  # a second head has curves of its own
+    assert insight.attention.systems["mtl"].cells == (3, 3)
+    assert list(insight.attention.systems["mtl"].heads) == ["lesion", "site"]
+    assert [(item.system_a, item.system_b, item.measure) for item in insight.retrieval.comparisons] == [
+        ("mtl", "resnet", measure) for measure in MEASURES
+    ]
+    assert insight.retrieval.n_queries == len(trained.truth)
+
+
+def test_a_network_without_maps_is_told_and_still_retrieves(copied, fabric, monkeypatch):
+    def refuse(*_):
+        raise UnexplainableError("the backbone X cannot be explained")
+
+    monkeypatch.setattr(one_fold.Explainer, "of", refuse)
+    shutil.rmtree(copied.run.path / "insight")
+    result = explain_folds(copied, ["resnet"], [1], sample=3, fabric=fabric)
+    found = summarise(copied.run, result, sample=3, command="c")
+    assert found.attention.systems == {}
+    assert found.attention.unexplained == {"resnet": "the backbone X cannot be explained"}
+    assert found.retrieval.systems["resnet"].site_precision_at_5.value is not None
+
+
+def test_without_a_sample_there_are_no_checks(copied, fabric):
+    result = explain_folds(copied, ["mtl"], [1], sample=0, fabric=fabric)
+    found = summarise(copied.run, result, sample=0, command="c").attention
+    assert found.sample == 0
+    assert found.systems["mtl"].heads == {}
+    assert found.systems["mtl"].coincidence.lesions
+
+
+# --- nothing finished is repeated
+
+
+def test_a_second_time_nothing_is_looked_at(copied, found, fabric, monkeypatch):
+    monkeypatch.setattr(explain, "explain_fold", forbidden)
+    for part, known in explain_folds(copied, SYSTEMS, [1], sample=SAMPLE, fabric=fabric).items():
+        for name, table in known.tables.items():
+            assert table.equals(found.folds[part].tables[name])
+
+
+def test_weights_are_not_needed_for_what_is_finished(copied, fabric):
+    for weights in copied.run.path.rglob("weights.safetensors"):
+        weights.unlink()
+    assert len(explain_folds(copied, SYSTEMS, [1], sample=SAMPLE, fabric=fabric)) == 6
+    with pytest.raises(
+        RunError, match=r"fold-0/checkpoint/weights\.safetensors: there is no such file; remove .*fold-0 and --resume"
+    ):
+        explain_folds(copied, SYSTEMS, [1], sample=3, fabric=fabric)
+
+
+def test_a_stopped_one_goes_on_with_the_fold_it_was_at(copied, found, fabric, monkeypatch):
+    shutil.rmtree(copied.run.path / "insight")
+    whole = explain.explain_fold
+
+    def stopping(fold, tell):
+        if len(list(copied.run.path.glob("insight/*/*/fold-*"))) == 1:
+            tell(1)
+            raise KeyboardInterrupt
+        return whole(fold, tell)
+
+    monkeypatch.setattr(explain, "explain_fold", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        explain_folds(copied, ["resnet"], [1], sample=SAMPLE, fabric=fabric)
+    done = []
+    monkeypatch.setattr(explain, "explain_fold", lambda fold, tell: done.append(0) or whole(fold, tell))
+    again = explain_folds(copied, ["resnet"], [1], sample=SAMPLE, fabric=fabric)
+    assert len(done) == 2
+    for part, known in again.items():
+        for name, table in known.tables.items():
+            assert table.equals(found.folds[part].tables[name]), (part, name)
+
+
+def test_other_settings_and_other_weights_are_looked_at_anew(copied, fabric, monkeypatch):
+    done = []
+    whole = explain.explain_fold
+    monkeypatch.setattr(explain, "explain_fold", lambda fold, tell: done.append(0) or whole(fold, tell))
+    explain_folds(copied, ["resnet"], [1], sample=2, fabric=fabric)
+    assert len(done) == 3
+    monkeypatch.setattr(Run, "weights_checksum", lambda *_: "0" * 64)
+    monkeypatch.setattr(Run, "fold_weights", lambda self, *part: self.fold_folder(*part) / "checkpoint" / "weights.safetensors")
+    explain_folds(copied, ["resnet"], [1], sample=2, fabric=fabric)
+    assert len(done) == 6
+
+
+def edited(path):
+    value = read_json(path, InsightError)
+    path.write_text(json.dumps({**value, "images": 1}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "queries.parquet").unlink(), r"queries\.parquet: there is no such file; remove its folder"),
+        (lambda folder: (folder / "curves.parquet").write_bytes(b"PAR1"), r"curves\.parquet is not what was written"),
+        (lambda folder: edited(folder / "fold.json"), r"fold\.json is not what was written"),
+        (lambda folder: (folder / "fold.json").write_text('{"schema_version": 2}'), "schema version 2, allowed is 1"),
+        (lambda folder: (folder / "fold.json").write_text("{"), r"fold\.json cannot be read"),
+    ],
+)
+def test_a_damaged_fold_is_named(copied, fabric, damage, message):
+    damage(fold_path(copied.run.path, "mtl", 1, 2))
+    with pytest.raises(InsightError, match=message):
+        explain_folds(copied, SYSTEMS, [1], sample=SAMPLE, fabric=fabric)
+
+
+# --- the command and the report
+
+
+def left(*arguments) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return exit_.value.code
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_writes_the_summary_and_the_report(copied, insight, monkeypatch, capsys):
+    monkeypatch.setattr(explain, "explain_fold", forbidden)
+    assert left("explain", copied.run.path, copied.atlas.path, "--sample", SAMPLE) == 0
+    shown = capsys.readouterr().out
+    assert "lesion precision@5" in shown
+    assert f"numbers   {insight_path(copied.run.path)}" in shown
+    written = Insight.read(insight_path(copied.run.path))
+    assert written.command == "predilect explain run small --sample 6"
+    assert written.model_dump() == {**insight.model_dump(), "command": written.command}
+    document = read_json(copied.run.path / "report" / "report.json", InsightError)
+    assert document["attention"] == insight.attention.model_dump(mode="json")
+    assert document["retrieval"] == insight.retrieval.model_dump(mode="json")
+    assert 'id="attention"' in (copied.run.path / "report" / "report.html").read_text(encoding="utf-8")
+    assert (copied.run.path / "report" / "tables" / "retrieval.csv").is_file()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_leaves_out_what_was_found_with_other_weights(copied, insight):
+    copied.run.report()
+    document = read_json(copied.run.path / "report" / "report.json", InsightError)
+    assert "attention" not in document
+    assert "retrieval" not in document
+    stale = {**insight.weights, "mtl": {"1": {**insight.weights["mtl"]["1"], "2": "0" * 64}}}
+    insight.model_copy(update={"weights": stale}).write(insight_path(copied.run.path))
+    copied.run.report()
+    document = read_json(copied.run.path / "report" / "report.json", InsightError)
+    assert "attention" not in document
+    assert any("folds were trained anew" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--systems", "mtl,resnt"], "trained no system 'resnt': did you mean 'resnet'"),
+        (["--systems", "ensemble"], "trained no system 'ensemble'"),
+        (["--seeds", "2"], "has no seed 2: allowed are 1"),
+    ],
+)
+def test_what_the_run_has_not_is_named(copied, options, message, capsys):
+    assert left("explain", copied.run.path, copied.atlas.path, *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_refused_before_any_work(copied, monkeypatch, capsys):
+    shutil.rmtree(copied.run.fold_folder("resnet", 1, 2))
+    monkeypatch.setattr(explain, "explain_fold", forbidden)
+    assert left("explain", copied.run.path, copied.atlas.path, "--systems", "mtl") == 1
+    assert "fold-2 is not finished; go on with the run by --resume" in capsys.readouterr().err
