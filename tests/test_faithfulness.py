@@ -17,7 +17,6 @@ from predilect.insight.faithfulness import (
     correlation,
     deletion_insertion,
     overlap,
-    paired_difference,
     photograph_curves,
     random_network,
     rank_similarity,
@@ -157,47 +156,6 @@ def test_the_curves_of_a_photograph():
     other = photograph_curves(explainer, data, item, 5, seed=4)
     assert np.array_equal(again["random"].deletion, curves["random"].deletion)
     assert not np.array_equal(other["random"].deletion, curves["random"].deletion)
-
-
-# --- over a sample of photographs
-
-
-def test_a_paired_difference_rests_on_groups():
-    """Photographs of a patient that say the same again make nothing surer."""
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(0.3, 1, size=60), rng.normal(0, 1, size=60)
-    groups = np.arange(60)
-    once = paired_difference(first, second, groups, 1, n_resamples=400, n_resamples_p=400)
-    thrice = paired_difference(np.tile(first, 3), np.tile(second, 3), np.tile(groups, 3), 1, n_resamples=400, n_resamples_p=400)
-    assert (once.n, once.n_groups, thrice.n, thrice.n_groups) == (60, 60, 180, 60)
-    assert (thrice.low, thrice.high, thrice.p) == pytest.approx((once.low, once.high, once.p))
-    assert once.difference == pytest.approx((first - second).mean())
-    error = (first - second).std() / np.sqrt(60)
-    assert (once.low, once.high) == pytest.approx((once.difference - 1.96 * error, once.difference + 1.96 * error), abs=0.1)
-    swapped = paired_difference(second, first, groups, 1, n_resamples=400, n_resamples_p=400)
-    assert (swapped.difference, swapped.low) == pytest.approx((-once.difference, -once.high))
-
-
-def test_a_clear_difference_has_a_small_p_and_none_has_a_large_one():
-    rng = np.random.default_rng(1)
-    noise, groups = rng.normal(0, 0.1, size=80), [f"g{k // 2}" for k in range(80)]
-    clear = paired_difference(noise - 0.5, np.zeros(80), groups, 0, n_resamples=200, n_resamples_p=1000)
-    assert clear.high < 0
-    assert clear.p == pytest.approx(2 / 1001)
-    none = paired_difference(noise - noise.mean(), np.zeros(80), groups, 0, n_resamples=200, n_resamples_p=1000)
-    assert none.low < 0 < none.high
-    assert none.p > 0.5
-
-
-def test_few_groups_have_a_difference_only():
-    result = paired_difference([1.0] * 30, [0.0] * 30, np.arange(30) % 9, 0)
-    assert (result.difference, result.low, result.high, result.p, result.n_groups) == (1.0, None, None, None, 9)
-
-
-@pytest.mark.parametrize("first", [[], [1.0], [1.0, np.nan]])
-def test_misuse_of_paired_differences(first):
-    with pytest.raises(ValueError, match="equally long, not empty and finite"):
-        paired_difference(first, np.zeros(len(first)), ["a", "b"], 0)
 
 
 # --- maps against maps

@@ -12,21 +12,20 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from made_evaluation import LESIONS, MACHINE, made_curves, made_evaluation, made_gain
+from made_evaluation import LESIONS, MACHINE, made_curves, made_evaluation
+from made_insight import made_insight
 from predilect.evaluation.scores import ClassBalance, Evaluation, FoldBalance, PredilectionMap
 from predilect.report.curves import CURVES_SCHEMA, check_curves, curves_figure, mean_curves, thinned
 from predilect.report.dots import counts_figure, difference_figure, lesion_figure, ranked_lesions, site_figure
 from predilect.report.figures import FIGURE_NAMES, draw_all
 from predilect.report.gains_figure import gains_figure
 from predilect.report.heatmaps import CELL_COLORS, LIFT_LIMIT, balance_figure, predilection_figure
-from predilect.report.placing import place_names
+from predilect.report.insight_figures import coincidence_figure, faithfulness_figure, retrieval_figure
 from predilect.report.style import (
     DOUBLE_COLUMN,
     PNG_DPI,
@@ -82,6 +81,9 @@ ALL_LARGE = {
     "counts": lambda: counts_figure(LARGE),
     "gains": lambda: gains_figure(LARGE.gains),
     "curves": lambda: curves_figure(made_curves(steps=60)),
+    "coincidence": lambda: coincidence_figure(made_insight(25).attention, ["mtl"]),
+    "faithfulness": lambda: faithfulness_figure(made_insight().attention),
+    "retrieval": lambda: retrieval_figure(made_insight().retrieval, ["resnet", "resnet-site", "mtl"]),
 }
 
 
@@ -154,92 +156,16 @@ def test_site_figure_shows_the_headline_and_each_site():
     assert len(lower.get_yticklabels()) == 9
 
 
-def crowd(n: int):
-    """So many lesions of long names, nearly at one place."""
-    made = made_gain("mtl", "resnet", tuple(f"a lesion of number {k}" for k in range(n)))
-    near = {"strength_low": 0.1, "strength_high": 0.3, "gain_low": 0.0, "gain_high": 0.1}
-    items = [item.model_copy(update={"strength": 0.2 + k * 1e-4, "gain": 0.05, **near}) for k, item in enumerate(made.lesions)]
-    return made.model_copy(update={"lesions": tuple(items)})
-
-
-@pytest.mark.parametrize(("gains", "all_named"), [(LARGE.gains, True), (SMALL.gains * 2, True), ((crowd(30),), False)])
-def test_names_of_lesions_cover_neither_each_other_nor_a_dot(gains, all_named):
-    figure = gains_figure(gains)
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine(None)
-    figure.dpi = PNG_DPI  # laid out once and then drawn, as `render` does it
-    figure.draw_without_rendering()
-    for axes, pair in zip(figure.axes, gains, strict=True):
-        names = [text for text in axes.texts if text.get_text()]
-        assert len(names) == len({text.get_text() for text in names})
-        assert len(names) == len(pair.lesions) or not all_named
-        assert len(names) > 5
-        to_points = 72 / PNG_DPI
-        boxes = np.array([text.get_window_extent().extents for text in names]) * to_points
-        frame = np.array(axes.get_window_extent().extents) * to_points
-        assert (boxes[:, :2] >= frame[:2] - 0.5).all()
-        assert (boxes[:, 2:] <= frame[2:] + 0.5).all()
-        dots = axes.transData.transform([(item.strength, item.gain) for item in pair.lesions]) * to_points
-        others = np.concatenate([boxes, np.concatenate([dots - 1.2, dots + 1.2], axis=1)])
-        low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-        overlap = (high - low).min(axis=2)
-        np.fill_diagonal(overlap, -1)
-        assert overlap.max() < 0
-
-
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 14))
-@settings(max_examples=12, deadline=None)
-def test_names_find_places_of_their_own_in_any_scatter(seed, n):
-    rng = np.random.default_rng(seed)
-    frame = np.array([0.0, 0.0, 220.0, 180.0])
-    dots = rng.uniform(frame[:2], frame[2:], (n, 2)) * rng.choice([0.2, 1.0])
-    sizes = np.column_stack([rng.uniform(15, 90, n), np.full(n, 7.0)])
-    reach = np.array([0.0, 20.0])
-    whiskers = np.concatenate([dots - reach, dots + reach], axis=1)
-    places = place_names(dots, sizes, 3.4, whiskers, frame)
-    found = [(k, place) for k, place in enumerate(places) if place is not None]
-    assert len(found) > n / 2
-    for k, place in found:
-        low, high = place.centre - sizes[k] / 2, place.centre + sizes[k] / 2
-        assert (low >= frame[:2]).all()
-        assert (high <= frame[2:]).all()
-        assert not ((dots > low) & (dots < high)).all(axis=1).any()
-        np.testing.assert_allclose(place.end, np.clip(dots[k], low, high))
-        for j, other in found:
-            assert j == k or (np.abs(place.centre - other.centre) >= (sizes[k] + sizes[j]) / 2 - 1e-9).any()
-    again = place_names(dots, sizes, 3.4, whiskers, frame)
-    assert [None if p is None else p.centre.tolist() for p in again] == [None if p is None else p.centre.tolist() for p in places]
-
-
-def test_gains_stand_at_their_strength_and_the_papers_alopecia_is_marked():
-    (pair,) = SMALL.gains
-    (axes,) = gains_figure([pair]).axes
-    dots = {line.get_marker(): set(zip(*line.get_data(), strict=True)) for line in axes.lines if line.get_marker() in {"o", "D"}}
-    assert dots["D"] == {(item.strength, item.gain) for item in pair.lesions if item.strong_without_gain}
-    assert dots["o"] == {(item.strength, item.gain) for item in pair.lesions if not item.strong_without_gain}
-    assert (pair.lesions[0].strength, pair.lesions[0].gain) in dots["D"]
-    assert axes.get_title("left").endswith("rank correlation 0.310 [−0.120, 0.640]")
-    across, down = axes.collections[0].get_segments(), axes.collections[1].get_segments()
-    drawn = {tuple(segment[:, 0]) for segment in across} | {tuple(segment[:, 1]) for segment in down}
-    plain = [item for item in pair.lesions if not item.strong_without_gain]
-    assert drawn == {ends for item in plain for ends in ((item.strength_low, item.strength_high), (item.gain_low, item.gain_high))}
-
-
-def test_a_gain_without_interval_or_correlation_is_drawn():
-    (pair,) = SMALL.gains
-    none = dict.fromkeys(("gain_low", "gain_high", "strength_low", "strength_high"))
-    bare = pair.model_copy(
-        update={
-            "lesions": tuple(item.model_copy(update={**none, "strong_without_gain": False}) for item in pair.lesions[:1]),
-            "rank_correlation": None,
-        }
-    )
-    figure = gains_figure([bare])
-    assert figure.axes[0].get_title("left").endswith("rank correlation not defined")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lesion"]
-    assert "<svg" in render(figure).svg
-    with pytest.raises(ValueError, match="no gains"):
-        gains_figure([])
+def test_a_dot_at_the_end_of_the_axis_is_whole():
+    site = SMALL.systems["mtl"].site
+    per_class = {name: item.model_copy(update={"top1": 0.0, "top1_low": 0.0}) for name, item in site.per_class.items()}
+    zero = SMALL.systems["mtl"].model_copy(update={"site": site.model_copy(update={"per_class": per_class})})
+    figure = laid_out(site_figure(SMALL.model_copy(update={"systems": {"mtl": zero}})))
+    upper, lower = figure.axes
+    (dots,) = [line for line in lower.lines if line.get_marker() == "o"]
+    assert set(dots.get_xdata()) == {0.0}
+    assert dots.get_tightbbox(figure._get_renderer()).x0 < lower.bbox.x0 - 1  # half of a dot lies before the axis begins
+    assert upper.bbox.width > 100  # and takes no room from the others
 
 
 def test_correlation_map_hatches_what_is_undefined_and_centres_the_lift_at_one():
@@ -350,7 +276,7 @@ def test_a_table_of_curves_must_have_its_columns():
 
 def test_every_figure_that_has_numbers_is_drawn_and_no_other(monkeypatch):
     monkeypatch.setattr("predilect.report.figures.render", lambda figure: figure)
-    drawings = draw_all(SMALL, made_curves(steps=10))
+    drawings = draw_all(SMALL, made_curves(steps=10), made_insight())
     assert [drawing.name for drawing in drawings] == list(FIGURE_NAMES)
     assert all(drawing.label.endswith(".") and drawing.caption.endswith(".") for drawing in drawings)
     bare = made_evaluation(3, 1, systems=("resnet-site",)).model_copy(update={"folds": None, "predilection": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,16 @@ def test_by_seed_and_take_and_concatenate():
         Predictions.concatenate([])
 
 
+def test_the_notes_of_sources_travel_with_a_parquet_table(tmp_path):
+    noted = replace(truth(), notes=("Diagnoses stand in for lesion types.", "Drawn, not photographed."))
+    assert noted.take(np.array([1])).notes == noted.notes
+    for name, found in (("truth.parquet", noted.notes), ("truth.csv", ())):
+        noted.write(tmp_path / name)
+        assert Truth.read(tmp_path / name).notes == found
+    truth().write(tmp_path / "plain.parquet")
+    assert Truth.read(tmp_path / "plain.parquet").notes == ()
+
+
 def test_photographs_without_groups_are_their_own():
     assert truth(ids=("b", "a", "c")).group_indices().tolist() == [0, 1, 2]
 
@@ -265,3 +276,13 @@ def test_matching_finds_each_row(theirs, ours):
     table = predictions(theirs, lesion=[[value[item], 0] for item in theirs])
     matched = check_matching(table, truth(ours))
     assert matched.scores["lesion"][:, 0].tolist() == [value[item] for item in ours]
+
+
+def test_what_is_known_to_be_there_is_told_from_what_is_not_known():
+    labels = LabelSpace((Task("lesion", ("a", "b/c")), Task("site", ("x", "y"))))
+    lesions, sites = np.array([[1, 1], [0, 0], [-1, 1], [-1, -1]], np.int8), np.array([[1, 0], [0, 1], [-1, -1], [1, 0]], np.int8)
+    truth = Truth(np.array(list("1234")), labels, {"lesion": lesions, "site": sites}, None, pl.DataFrame())
+    assert [truth.present("lesion", row) for row in range(4)] == [("a", "b/c"), (), ("b/c",), None]
+    assert [truth.present("site", row) for row in range(4)] == [("x",), ("y",), None, ("x",)]
+    alone = Truth(truth.image_ids, labels.restricted_to(["site"]), {"site": sites}, None, pl.DataFrame())
+    assert alone.present("lesion", 0) is None

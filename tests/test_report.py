@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from made_evaluation import LESIONS, MACHINE, made_curves, made_evaluation
+from made_insight import made_insight
 from predilect.evaluation.scores import Evaluation
 from predilect.report.figures import FIGURE_NAMES, Drawing
 from predilect.report.frames import TABLE_NAMES
@@ -39,7 +40,13 @@ def evaluation() -> Evaluation:
 def out(evaluation, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "report"
     report = build_report(
-        evaluation, provenance=PROVENANCE, curves=made_curves(steps=20), notes=[NOTE], title="A & B", published=TABLE
+        evaluation,
+        provenance=PROVENANCE,
+        curves=made_curves(steps=20),
+        notes=[NOTE],
+        title="A & B",
+        published=TABLE,
+        insight=made_insight(12),
     )
     assert write_report(report, folder) == folder / "report.html"
     return folder
@@ -48,7 +55,7 @@ def out(evaluation, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
     """Figures take most of the time; tests of the rest do without."""
-    monkeypatch.setattr("predilect.report.report.draw_all", lambda evaluation, curves: [])
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
 
 
 class Page(HTMLParser):
@@ -320,7 +327,7 @@ def test_a_correlation_is_judged_by_its_interval(evaluation):
 
 
 def test_the_time_of_the_trainings_is_told_where_it_is_known(evaluation, tmp_path, monkeypatch, undrawn):
-    monkeypatch.setattr("predilect.report.report.draw_all", lambda evaluation, curves: [blank_curves()])
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [blank_curves()])
     spent = {"trainings": 6, "device_hours": 3.14159, "images_per_second": 27.18}
     timed = {**spent, "by_system": {"mtl": {**spent, "images_per_second": 19.04}}}
     for provenance, told in ((timed, True), ({"device_hours": None}, False), ({}, False)):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from made_evaluation import LESIONS, MACHINE, SITES, made_curves, made_evaluation
+from made_insight import made_insight
 from predilect.evaluation.scores import Comparison, Evaluation
 from predilect.report.frames import TABLE_NAMES, csv_tables
+from predilect.report.insight_tables import INSIGHT_TABLES
 from predilect.report.published import published_table
 from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table, terminal_tables
 from predilect.report.wording import Estimate, cautions, interval, number, p_value, reading_guide, signed, verdicts
@@ -164,9 +166,9 @@ def test_sites_stand_as_rows_with_top1_and_top3(evaluation):
 
 def test_csv_tables_give_back_the_numbers(evaluation):
     curves = made_curves(steps=20)
-    tables = csv_tables(evaluation, curves, published_table())
+    tables = csv_tables(evaluation, curves, published_table(), made_insight())
     assert set(tables) == set(TABLE_NAMES)
-    assert set(csv_tables(evaluation, curves)) == set(TABLE_NAMES) - {"published"}
+    assert set(csv_tables(evaluation, curves)) == set(TABLE_NAMES) - {"published", *INSIGHT_TABLES}
     lesions = pl.read_csv(io.BytesIO(tables["lesions"].write_csv().encode()))
     cell = lesions.row(by_predicate=(pl.col("system") == "mtl") & (pl.col("lesion") == "crust"), named=True)
     assert cell["ap"] == evaluation.systems["mtl"].lesion.per_class["crust"].ap

@@ -25,6 +25,7 @@ SITE_SUM_TOLERANCE = 1e-4
 COVARIATES = ("skin_tone", "skin_tone_scale", "age", "sex", "source")
 
 _MACHINE_KEY = "predilect.machine_made"
+_NOTES_KEY = "predilect.notes"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -170,6 +171,7 @@ class Truth:
         values: ``{task: (N, C) int8}``: 1 present, 0 absent, -1 unknown. A site row is one-hot or wholly -1.
         groups: (N,) strings; photographs of one group are not independent. None: each photograph is its own group.
         covariates: N rows of those `COVARIATES` that are there, for subgroup tables.
+        notes: What a reader of any number made from the table must know, such as that diagnoses stand in for lesion types.
 
     Raises:
         TableError: If a value is not allowed, a row is duplicated, or a site row is neither one-hot nor unknown.
@@ -181,6 +183,7 @@ class Truth:
     groups: NDArray[np.str_] | None
     covariates: pl.DataFrame
     origin: str = "truth"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
@@ -229,10 +232,8 @@ class Truth:
             TableError: If the file cannot be read or breaks the contract.
         """
         frame = read_table(path, TableError)
-        declared = list(machine)
-        if path.suffix == ".parquet":
-            stored = pl.read_parquet_metadata(path).get(_MACHINE_KEY, "")
-            declared += [column for column in stored.split("\n") if column and column not in declared]
+        stored = pl.read_parquet_metadata(path) if path.suffix == ".parquet" else {}
+        declared = [*machine, *(column for column in stored.get(_MACHINE_KEY, "").split("\n") if column and column not in machine)]
         labels = _label_space(frame, path, declared)
         groups = None
         if "group" in frame.columns:
@@ -244,6 +245,7 @@ class Truth:
             groups=groups,
             covariates=frame.select([name for name in COVARIATES if name in frame.columns]),
             origin=str(path),
+            notes=tuple(note for note in stored.get(_NOTES_KEY, "").split("\n") if note),
         )
 
     def to_frame(self) -> pl.DataFrame:
@@ -262,7 +264,8 @@ class Truth:
     def write(self, path: Path) -> None:
         """Write the table as Parquet or CSV, by the ending of the path, atomically."""
         machine = [f"{task.name}/{name}" for task in self.labels.tasks for name in task.classes if name in task.machine]
-        write_table(self.to_frame(), path, TableError, {_MACHINE_KEY: "\n".join(machine)} if machine else None)
+        told = {_MACHINE_KEY: "\n".join(machine), _NOTES_KEY: "\n".join(self.notes)}
+        write_table(self.to_frame(), path, TableError, {key: value for key, value in told.items() if value})
 
     def take(self, rows: NDArray[np.int64]) -> Truth:
         """The given rows, in the given order."""
@@ -273,7 +276,14 @@ class Truth:
             groups=None if self.groups is None else self.groups[rows],
             covariates=self.covariates[rows] if self.covariates.width else self.covariates,
             origin=self.origin,
+            notes=self.notes,
         )
+
+    def present(self, task: str, row: int) -> tuple[str, ...] | None:
+        """The classes of a task that a photograph is known to show, in class order; None where nothing of the task is known of it."""
+        if task not in self.labels or (self.values[task][row] == -1).all():
+            return None
+        return tuple(name for name, value in zip(self.labels[task].classes, self.values[task][row], strict=True) if value == 1)
 
     def group_indices(self) -> NDArray[np.int64]:
         """(N,) group numbers from 0, in order of the group names; each photograph its own where no groups are given."""

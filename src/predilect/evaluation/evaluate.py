@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from predilect.errors import TableError
 from predilect.evaluation.gains import predilection_gains
 from predilect.evaluation.intervals import Counts, resample_groups
 from predilect.evaluation.measures import HEADLINES, LesionMeasures, Measures, Numbers, SiteMeasures, counted_classes
+from predilect.evaluation.nesting import common_folds
 from predilect.evaluation.predilection import predilection_map
 from predilect.evaluation.scores import ClassBalance, Evaluation, FoldBalance, SystemScores, TruthSummary
 from predilect.evaluation.summaries import Resampled, Support, compare, lesion_scores, seed_scores, site_scores
@@ -66,7 +66,7 @@ def evaluate(
             raise ValueError(f"cannot compare {name!r}, the systems are {', '.join(systems)}")
     matched = {name: {s: check_matching(part, truth) for s, part in table.by_seed().items()} for name, table in systems.items()}
     groups = truth.group_indices()
-    folds = _common_folds([part for parts in matched.values() for part in parts.values()], groups)
+    folds = common_folds([part for parts in matched.values() for part in parts.values()], groups)
     measures = {
         (name, task): {s: _measure(part, truth, task, groups, folds) for s, part in parts.items()}
         for name, parts in matched.items()
@@ -108,41 +108,6 @@ def _fold_balance(truth: Truth, folds: NDArray[np.int64], groups: NDArray[np.int
             for name, positive in zip(task.classes, (truth.values[task.name] == 1).T, strict=True)
         ),
     )
-
-
-def _common_folds(tables: Sequence[Predictions], groups: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The folds that all tables with folds agree on; None where no table has any. Rows are the truth's."""
-    first: Predictions | None = None
-    folds: NDArray[np.int64] | None = None
-    for table in tables:
-        if table.folds is None:
-            continue
-        if first is None or folds is None:
-            first, folds = table, table.folds
-        elif (table.folds != folds).any():
-            row = int(np.flatnonzero(table.folds != folds)[0])
-            raise TableError(
-                f"{table.origin}: image_id {str(table.image_ids[row])!r} was held out in fold {table.folds[row]}, but in fold "
-                f"{folds[row]} in {first.origin}; all systems and seeds must have been trained on the same folds"
-            )
-    if first is None or folds is None:
-        return None
-    # A table of the tuning slice alone is how a recipe is tried; among tested folds it would make a choice part of the result.
-    if (folds < 0).any() and (folds != -1).any():
-        row = int(np.flatnonzero(folds < 0)[0])
-        raise TableError(
-            f"{first.origin}: image_id {str(first.image_ids[row])!r} lies in fold {folds[row]}; allowed are folds from 0, or the "
-            f"tuning slice (-1) alone"
-        )
-    order = np.lexsort((folds, groups))
-    torn = np.flatnonzero((np.diff(groups[order]) == 0) & (np.diff(folds[order]) != 0))
-    if len(torn):
-        one, other = order[torn[0]], order[torn[0] + 1]
-        raise TableError(
-            f"{first.origin}: {str(first.image_ids[one])!r} and {str(first.image_ids[other])!r} are of one group but lie in folds "
-            f"{folds[one]} and {folds[other]}; a group must lie in one fold, or training saw what was tested"
-        )
-    return folds
 
 
 def _measure(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 from matplotlib.figure import Figure
 
+from predilect.evaluation.insight import Insight
 from predilect.evaluation.scores import Evaluation, PredilectionMap
 from predilect.report.curves import curves_figure
 from predilect.report.dots import SIGNIFICANT, counts_figure, difference_figure, lesion_figure, site_figure
 from predilect.report.gains_figure import gains_figure
 from predilect.report.heatmaps import LIFT_LIMIT, balance_figure, predilection_figure
+from predilect.report.insight_figures import coincidence_figure, faithfulness_figure, retrieval_figure
+from predilect.report.insight_tables import coincidence_rows
+from predilect.report.insight_wording import attention_label, coincidence_label, retrieval_label
 from predilect.report.style import Rendering, render, styled
 from predilect.report.tables import ap_differences, lesion_systems, site_systems
 from predilect.report.wording import gain_findings, number
@@ -20,8 +24,6 @@ from predilect.report.wording import gain_findings, number
 __all__ = ["FIGURE_NAMES", "Drawing", "draw_all"]
 
 _FEW = 10  # photographs below which a lift is not worth naming
-
-FIGURE_NAMES = ("lesions", "differences", "sites", "predilection", "gains", "curves", "folds", "counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,101 +43,180 @@ class Drawing:
     rendering: Rendering
 
 
-def draw_all(evaluation: Evaluation, curves: pl.DataFrame | None = None) -> list[Drawing]:
-    """Draw every figure that the evaluation has the numbers for, in the order of `FIGURE_NAMES`.
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What there is to draw."""
+
+    evaluation: Evaluation
+    curves: pl.DataFrame | None
+    insight: Insight | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A figure before it is drawn; see `Drawing`."""
+
+    caption: str
+    label: str
+    draw: Callable[[], Figure]
+
+
+def _lesions(shown: _Shown) -> _Plan | None:
+    if not lesion_systems(shown.evaluation):
+        return None
+    caption = (
+        "Average precision of each lesion, with 95 % intervals; the highest on top. A grey tick marks what a random order would reach, "
+        "an outlined dot an AP without interval; n counts the photographs that show the lesion."
+    )
+    return _Plan(caption, _lesion_label(shown.evaluation), lambda: lesion_figure(shown.evaluation))
+
+
+def _differences(shown: _Shown) -> _Plan | None:
+    if not ap_differences(shown.evaluation):
+        return None
+    caption = (
+        "Paired differences in average precision, with 95 % intervals. A dot is filled where p, for lesions after Holm's correction, is "
+        f"below {SIGNIFICANT:g}."
+    )
+    return _Plan(caption, _difference_label(shown.evaluation), lambda: difference_figure(shown.evaluation))
+
+
+def _sites(shown: _Shown) -> _Plan | None:
+    if not site_systems(shown.evaluation):
+        return None
+    caption = (
+        "Body site: the share of photographs whose true site is ranked first (top-1) or among the first three (top-3), as in the paper's "
+        "Figure 4, and the mean of the sites' top-1 (balanced); below, top-1 of each site. Whiskers are 95 % intervals, n counts photographs."
+    )
+    return _Plan(caption, _site_label(shown.evaluation), lambda: site_figure(shown.evaluation))
+
+
+def _predilection(shown: _Shown) -> _Plan | None:
+    found = shown.evaluation.predilection
+    if found is None or not (found.lesions and found.sites):
+        return None
+    caption = (
+        "Where lesions are found. Left, the correlation map (Eq. 1): of the photographs with a lesion, the share taken at each site; "
+        "beside each lesion, how many those are. Right, the same divided by how often the site occurs at all, on a logarithmic scale cut "
+        f"at {LIFT_LIMIT:g}: 1 is no predilection."
+    )
+    return _Plan(caption, _predilection_label(found), lambda: predilection_figure(found))
+
+
+def _gains(shown: _Shown) -> _Plan | None:
+    if not shown.evaluation.gains:
+        return None
+    caption = (
+        "What learning the body site too does for each lesion: the gain in average precision against the strength of the lesion’s "
+        "predilection, that is by how many bits its sites diverge from those of all photographs beyond what chance brings to a lesion as "
+        "rare. Lines are 95 % intervals of both, from the same resamples of groups, as is that of the rank correlation. A diamond marks a "
+        "strong predilection without gain, as the paper found for alopecia."
+    )
+    return _Plan(caption, _gains_label(shown.evaluation), lambda: gains_figure(shown.evaluation.gains))
+
+
+def _curves(shown: _Shown) -> _Plan | None:
+    curves = shown.curves
+    if curves is None or not curves.height:
+        return None
+    caption = (
+        f"{_losses(curves)} and the learning rate, thinned to a printed column. A thin line is one fold and seed; the thick one is their "
+        "mean, drawn as far as all of them go. Losses of systems with different tasks do not compare."
+    )
+    systems = ", ".join(curves["system"].unique(maintain_order=True).to_list())
+    return _Plan(caption, f"Loss curves of {systems}; the numbers are in tables/curves.csv.", lambda: curves_figure(curves))
+
+
+def _folds(shown: _Shown) -> _Plan | None:
+    balance = shown.evaluation.folds
+    if balance is None or not balance.classes:
+        return None
+    caption = (
+        "How many photographs of each class lie in each fold. White is as many as the fold's size lets expect, red more, blue less."
+    )
+    label = f"Counts of {len(balance.classes)} classes in {len(balance.folds)} folds; the numbers are in tables/folds.csv."
+    return _Plan(caption, label, lambda: balance_figure(balance))
+
+
+def _counts(shown: _Shown) -> _Plan | None:
+    evaluation = shown.evaluation
+    if not (lesion_systems(evaluation) or site_systems(evaluation)):
+        return None
+    caption = "How many photographs, and how many groups of them, show each lesion and each body site."
+    label = f"Bars of the counts of {evaluation.truth.n_images:,} photographs; the numbers are in the tables above."
+    return _Plan(caption, label, lambda: counts_figure(evaluation))
+
+
+def _faithfulness(shown: _Shown) -> _Plan | None:
+    if shown.insight is None or not any(system.heads for system in shown.insight.attention.systems.values()):
+        return None
+    attention = shown.insight.attention
+    caption = (
+        "Deletion and insertion: the mean probability of the predicted class while pixels are replaced by the blurred photograph (left), "
+        "and while they are all that is shown (right), in the order of the attention map, of a random one as smooth, and of a Gaussian "
+        "over the middle. The band is the 95 % interval of the attention map's; the paired differences stand in the table. A true map "
+        "lies below the others on the left and above them on the right."
+    )
+    return _Plan(caption, attention_label(attention), lambda: faithfulness_figure(attention))
+
+
+def _coincidence(shown: _Shown) -> _Plan | None:
+    if shown.insight is None or not coincidence_rows(shown.insight.attention):
+        return None
+    attention = shown.insight.attention
+    caption = (
+        "How much the maps of a lesion and of the body site coincide on the photographs that show it: their correlation, and the overlap "
+        "of the fifth of the cells where each is highest (the grey line is chance); beside them the lesion's gain from learning the site. "
+        "Whiskers are 95 % intervals over groups. A filled dot is a lesion whose two maps are nearly the same."
+    )
+    return _Plan(caption, coincidence_label(attention), lambda: coincidence_figure(attention, list(shown.evaluation.systems)))
+
+
+def _retrieval(shown: _Shown) -> _Plan | None:
+    if shown.insight is None:
+        return None
+    retrieval = shown.insight.retrieval
+    caption = (
+        "How alike the nearest photographs are, with 95 % intervals over groups of queries. A grey tick marks what photographs in random "
+        "order would reach."
+    )
+    return _Plan(caption, retrieval_label(retrieval), lambda: retrieval_figure(retrieval, list(shown.evaluation.systems)))
+
+
+_FIGURES: Mapping[str, Callable[[_Shown], _Plan | None]] = {
+    "lesions": _lesions,
+    "differences": _differences,
+    "sites": _sites,
+    "predilection": _predilection,
+    "gains": _gains,
+    "coincidence": _coincidence,
+    "faithfulness": _faithfulness,
+    "retrieval": _retrieval,
+    "curves": _curves,
+    "folds": _folds,
+    "counts": _counts,
+}
+
+FIGURE_NAMES = tuple(_FIGURES)
+"""File stems of all figures there may be, in the order of a report."""
+
+
+def draw_all(evaluation: Evaluation, curves: pl.DataFrame | None = None, insight: Insight | None = None) -> list[Drawing]:
+    """Draw every figure that there are numbers for, in the order of `FIGURE_NAMES`.
 
     Args:
         evaluation: What was scored.
         curves: Training curves, with the columns of `curves.CURVES_SCHEMA`.
+        insight: What the networks show of themselves.
     """
+    shown = _Shown(evaluation, curves, insight)
+    drawings = []
     with styled():
-        return [Drawing(name, caption, label, render(draw())) for name, caption, label, draw in _plans(evaluation, curves)]
-
-
-_Plan = tuple[str, str, str, Callable[[], Figure]]
-
-
-def _plans(evaluation: Evaluation, curves: pl.DataFrame | None) -> Iterator[_Plan]:
-    if lesion_systems(evaluation):
-        yield (
-            "lesions",
-            (
-                "Average precision of each lesion, with 95 % intervals; the highest on top. A grey tick marks what a random order "
-                "would reach, an outlined dot an AP without interval; n counts the photographs that show the lesion."
-            ),
-            _lesion_label(evaluation),
-            lambda: lesion_figure(evaluation),
-        )
-    if ap_differences(evaluation):
-        yield (
-            "differences",
-            (
-                "Paired differences in average precision, with 95 % intervals. A dot is filled where p, for lesions after Holm's "
-                f"correction, is below {SIGNIFICANT:g}."
-            ),
-            _difference_label(evaluation),
-            lambda: difference_figure(evaluation),
-        )
-    if site_systems(evaluation):
-        yield (
-            "sites",
-            (
-                "Body site: the share of photographs whose true site is ranked first (top-1) or among the first three (top-3), as in "
-                "the paper's Figure 4, and the mean of the sites' top-1 (balanced); below, top-1 of each site. Whiskers are 95 % "
-                "intervals, n counts photographs."
-            ),
-            _site_label(evaluation),
-            lambda: site_figure(evaluation),
-        )
-    found = evaluation.predilection
-    if found is not None and found.lesions and found.sites:
-        yield (
-            "predilection",
-            (
-                "Where lesions are found. Left, the correlation map (Eq. 1): of the photographs with a lesion, the share taken at each "
-                "site; beside each lesion, how many those are. Right, the same divided by how often the site occurs at all, on a "
-                f"logarithmic scale cut at {LIFT_LIMIT:g}: 1 is no predilection."
-            ),
-            _predilection_label(found),
-            lambda: predilection_figure(found),
-        )
-    if evaluation.gains:
-        yield (
-            "gains",
-            (
-                "What learning the body site too does for each lesion: the gain in average precision against the strength of the "
-                "lesion’s predilection, that is by how many bits its sites diverge from those of all photographs beyond what chance "
-                "brings to a lesion as rare. Lines are 95 % intervals of both, from the same resamples of groups, as is that of the "
-                "rank correlation. A diamond marks a strong predilection without gain, as the paper found for alopecia."
-            ),
-            _gains_label(evaluation),
-            lambda: gains_figure(evaluation.gains),
-        )
-    if curves is not None and curves.height:
-        yield (
-            "curves",
-            (
-                f"{_losses(curves)} and the learning rate, thinned to a printed column. A thin line is one fold and seed; the "
-                "thick one is their mean, drawn as far as all of them go. Losses of systems with different tasks do not compare."
-            ),
-            f"Loss curves of {', '.join(curves['system'].unique(maintain_order=True).to_list())}; the numbers are in tables/curves.csv.",
-            lambda: curves_figure(curves),
-        )
-    if evaluation.folds is not None and evaluation.folds.classes:
-        balance = evaluation.folds
-        yield (
-            "folds",
-            "How many photographs of each class lie in each fold. White is as many as the fold's size lets expect, red more, blue less.",
-            f"Counts of {len(balance.classes)} classes in {len(balance.folds)} folds; the numbers are in tables/folds.csv.",
-            lambda: balance_figure(balance),
-        )
-    if lesion_systems(evaluation) or site_systems(evaluation):
-        yield (
-            "counts",
-            "How many photographs, and how many groups of them, show each lesion and each body site.",
-            f"Bars of the counts of {evaluation.truth.n_images:,} photographs; the numbers are in the tables above.",
-            lambda: counts_figure(evaluation),
-        )
+        for name, plan_of in _FIGURES.items():
+            plan = plan_of(shown)
+            if plan is not None:
+                drawings.append(Drawing(name, plan.caption, plan.label, render(plan.draw())))
+    return drawings
 
 
 def _losses(curves: pl.DataFrame) -> str:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import polars as pl
 
+from predilect.evaluation.insight import Insight
 from predilect.evaluation.scores import Evaluation, PredilectionMap
+from predilect.report.insight_tables import INSIGHT_TABLES, insight_frames
 from predilect.report.published import Published, published_frame
 from predilect.report.tables import headline_table, lesion_systems, site_systems
 
 __all__ = ["TABLE_NAMES", "csv_tables"]
 
-TABLE_NAMES = ("headline", "lesions", "sites", "comparisons", "predilection", "gains", "folds", "curves", "published")
+TABLE_NAMES = (
+    *("headline", "lesions", "sites", "comparisons", "predilection", "gains", "folds", "curves", "published"),
+    *INSIGHT_TABLES,
+)
 
 
-def csv_tables(evaluation: Evaluation, curves: pl.DataFrame | None, published: Published | None = None) -> dict[str, pl.DataFrame]:
+def csv_tables(
+    evaluation: Evaluation, curves: pl.DataFrame | None, published: Published | None = None, insight: Insight | None = None
+) -> dict[str, pl.DataFrame]:
     """Everything a report shows as plain frames, one row per number, for a spreadsheet or another program.
 
     Args:
         evaluation: What was scored.
         curves: Training curves, handed through.
         published: The paper's own numbers, or None.
+        insight: What the networks show of themselves, or None.
 
     Returns:
         Frames by file stem; those that would be empty are absent.
@@ -55,6 +63,7 @@ def csv_tables(evaluation: Evaluation, curves: pl.DataFrame | None, published: P
         "folds": _fold_frame(evaluation),
         "curves": pl.DataFrame() if curves is None else curves,
         "published": pl.DataFrame() if published is None else published_frame(published),
+        **({} if insight is None else insight_frames(insight)),
     }
     return {name: frame for name, frame in frames.items() if frame.height}
 

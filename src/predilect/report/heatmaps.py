@@ -20,7 +20,15 @@ from predilect.evaluation.scores import ClassBalance, FoldBalance, PredilectionM
 from predilect.labels.tasks import LESION, SITE
 from predilect.report.style import DOUBLE_COLUMN, FAINT, PAPER, SINGLE_COLUMN, new_figure, shortened
 
-__all__ = ["CELL_COLORS", "LIFT_LIMIT", "balance_figure", "predilection_figure"]
+__all__ = [
+    "CELL_COLORS",
+    "LABELLED_CELL",
+    "LIFT_LIMIT",
+    "balance_figure",
+    "draw_cells",
+    "plain_bar",
+    "predilection_figure",
+]
 
 LIFT_LIMIT = 8.0  # lifts beyond it, or below its inverse, have the colour of the end of the scale
 
@@ -28,7 +36,8 @@ LIFT_LIMIT = 8.0  # lifts beyond it, or below its inverse, have the colour of th
 # steps has a middle, and few of them keep a colour bar of outlines small.
 CELL_COLORS = {"share": mpl.colormaps["magma_r"].resampled(65), "lift": mpl.colormaps["RdBu_r"].resampled(65)}
 
-_LABELLED_CELL = 5.0  # mm from which a cell holds its number
+LABELLED_CELL = 5.0  # mm from which a cell holds its number
+
 _NAMES_WIDTH = 40.0  # mm beside the cells for class names
 # Numbers on cells; unlike INK and PAPER they do not follow a page's theme, since the cells do not.
 _ON_LIGHT, _ON_DARK = "#10131a", "#fafafa"
@@ -57,10 +66,10 @@ def predilection_figure(found: PredilectionMap) -> Figure:
         (left, ratio, "share", Normalize(0, top), share_texts),
         (right, log_lift, "lift", Normalize(-end, end), lift_texts),
     ):
-        mesh = _cells(axes, values, kind, norm, texts=texts if width >= _LABELLED_CELL else None, width=width)
+        mesh = draw_cells(axes, values, kind, norm, texts=texts if width >= LABELLED_CELL else None, width=width)
         axes.set_xticks(np.arange(len(found.sites)), [shortened(site, 24) for site in found.sites], rotation=90)
         bar = figure.colorbar(mesh, ax=axes, location="bottom", fraction=0.03, aspect=44, pad=0.02)
-        _plain(bar)
+        plain_bar(bar)
         if kind == "lift":
             ticks = _lift_ticks()
             bar.set_ticks(list(ticks), labels=list(ticks.values()))
@@ -94,7 +103,7 @@ def balance_figure(balance: FoldBalance) -> Figure:
     for axes, (title, items) in zip(grid.flat, panels, strict=True):
         counts = np.array([item.n_positive for item in items])
         texts = [[f"{n}" for n in row] for row in counts]
-        mesh = _cells(axes, _deviation(items, balance), "lift", Normalize(-1, 1), texts=texts, width=width)
+        mesh = draw_cells(axes, _deviation(items, balance), "lift", Normalize(-1, 1), texts=texts, width=width)
         axes.set_ylim(longest - 0.5, -0.5)
         axes.set_yticks(np.arange(len(items)), [shortened(item.name) for item in items])
         names = ["tuning" if fold < 0 else f"{fold}" for fold in balance.folds]
@@ -102,7 +111,7 @@ def balance_figure(balance: FoldBalance) -> Figure:
         axes.set_xlabel("fold, and its photographs")
         axes.set_title(title)
     bar = figure.colorbar(mesh, ax=grid, location="bottom", fraction=0.02, aspect=70, shrink=0.6, pad=0.02)
-    _plain(bar)
+    plain_bar(bar)
     bar.set_ticks([-1, 0, 1], labels=["half or less", "as expected of the fold's size", "double or more"])
     return figure
 
@@ -124,10 +133,19 @@ def _lift_ticks() -> dict[int, str]:
     return labels | {-end: f"≤ {labels[-end]}", end: f"≥ {labels[end]}"}
 
 
-def _cells(
+def draw_cells(
     axes: Axes, values: NDArray[np.float64], kind: str, norm: Normalize, *, texts: Sequence[Sequence[str]] | None, width: float
 ) -> QuadMesh:
-    """Draw a matrix, its first row on top; NaN is hatched; `texts` stand in the cells, sized for cells `width` mm wide."""
+    """Draw a matrix, its first row on top; NaN is hatched; `texts` stand in the cells, sized for cells `width` mm wide.
+
+    Args:
+        axes: Where; its limits become those of the matrix.
+        values: (n, m).
+        kind: One of `CELL_COLORS`.
+        norm: From values to colours.
+        texts: (n, m), or None.
+        width: Of a cell in mm.
+    """
     colors = CELL_COLORS[kind]
     n, m = values.shape
     masked = np.isnan(values)
@@ -158,10 +176,11 @@ def _cells(
     return mesh
 
 
-def _plain(bar: Colorbar) -> None:
+def plain_bar(bar: Colorbar) -> None:
+    """Take the frame off a colour bar and make it of outlines, like the rest of the figure."""
     bar.outline.set_visible(False)
     assert bar.solids is not None
-    bar.solids.set_rasterized(False)  # outlines like the rest of the figure
+    bar.solids.set_rasterized(False)
     bar.solids.set_edgecolor("face")
 
 

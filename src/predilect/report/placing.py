@@ -1,4 +1,7 @@
-"""Where names stand beside the dots of a scatter plot: near their own, over no other, each joined to its dot by a line where it is far."""
+"""Where names stand beside the dots of a scatter plot: near their own, over no other, each joined to its dot by a line where it is far.
+
+No two of these lines cross, for a reader could not tell which name is whose.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ _LONG = 60.0  # that its line is so long, once more
 _FAR = 5.0  # that it needs a line
 _MISTAKEN = 8.0  # that it needs none and another dot is nearer
 _COVERS = 0.1  # each point of a whisker that it covers
-_CROSSES = 16.0  # its line across another dot or another's line
+_CROSSES = 16.0  # its line across another dot
+_TANGLED = 300.0  # its line across another's: worse than any length
 _THROUGH = 80.0  # a line through a name
 _ON_TOP = 1e4  # a name over another
 
@@ -45,13 +49,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """The K places that one name may take: (K, 2) middles, (K, 4) boxes x0, y0, x1, y1, (K, 2) ends of lines, (K,) costs."""
+    """The K places that one name may take: (K, 2) middles, (K, 4) boxes x0, y0, x1, y1, (K, 2) ends of lines, (K,) costs.
+
+    `joined` (K,) tells which of them need their line.
+    """
 
     dot: Floats
     centres: Floats
     boxes: Floats
     ends: Floats
     costs: Floats
+    joined: NDArray[np.bool_]
 
 
 def place_names(dots: Floats, sizes: Floats, marker: float, whiskers: Floats, frame: Floats) -> list[Place | None]:
@@ -69,22 +77,23 @@ def place_names(dots: Floats, sizes: Floats, marker: float, whiskers: Floats, fr
         frame: (4,) in which names must lie.
 
     Returns:
-        A place for each dot, or None where there is none without covering another name.
+        A place for each dot, or None where there is none without covering another name or crossing its line.
     """
     choices = [_choices(k, dots, sizes[k], marker=marker, whiskers=whiskers, frame=frame) for k in range(len(dots))]
     rng = np.random.default_rng(0)
     named = [k for k, each in enumerate(choices) if len(each.costs)]
     taken, _ = min((_settled(choices, named, rng) for _ in range(_TRIALS)), key=lambda found: found[1])
+    standing: list[tuple[_Choices, int]] = []
     places: list[Place | None] = [None] * len(dots)
-    standing = np.empty((0, 4))
     for k in named:
-        each, chosen = choices[k], taken[k]
-        box = each.boxes[chosen]
-        if (_overlap(box[None], standing) > 0).any():
+        each = choices[k]
+        free = _free(each, standing)
+        if not free.any():
             continue
-        standing = np.vstack([standing, box])
-        joined = bool(np.hypot(*(each.ends[chosen] - each.dot)) > _NEAR)
-        places[k] = Place(each.centres[chosen], each.ends[chosen], joined)
+        others = [(choices[j], taken[j]) for j in named if j > k]
+        chosen = taken[k] if free[taken[k]] else int(np.argmin(np.where(free, each.costs + _among(each, others), np.inf)))
+        standing.append((each, chosen))
+        places[k] = Place(each.centres[chosen], each.ends[chosen], bool(each.joined[chosen]))
     return places
 
 
@@ -105,7 +114,17 @@ def _choices(k: int, dots: Floats, size: Floats, *, marker: float, whiskers: Flo
     costs = length + length**2 / _LONG + np.where(length > _NEAR, _FAR, _MISTAKEN * (nearest < length))
     costs = costs + _COVERS * np.clip(_overlap(boxes, whiskers), 0, None).sum(axis=1)
     costs = costs + _CROSSES * _meets(dots[k], ends[:, None], marks).sum(axis=1)
-    return _Choices(dots[k], centres, boxes, ends, costs)
+    return _Choices(dots[k], centres, boxes, ends, costs, length > _NEAR)
+
+
+def _free(each: _Choices, standing: Sequence[tuple[_Choices, int]]) -> NDArray[np.bool_]:
+    """(K,) which places of a name cover none that stands, with a line that crosses none of theirs."""
+    free = np.ones(len(each.costs), dtype=np.bool_)
+    for other, chosen in standing:
+        free &= _overlap(each.boxes, other.boxes[chosen][None])[:, 0] <= 0
+        if other.joined[chosen]:
+            free &= ~(each.joined & _cross(each.dot, each.ends, other.dot, other.ends[chosen]))
+    return free
 
 
 def _settled(choices: Sequence[_Choices], named: Sequence[int], rng: np.random.Generator) -> tuple[dict[int, int], float]:
@@ -137,7 +156,7 @@ def _among(each: _Choices, others: Sequence[tuple[_Choices, int]]) -> Floats:
         _ON_TOP * (_overlap(each.boxes, boxes) > 0)
         + _THROUGH * _meets(each.dot, own_ends, boxes)
         + _THROUGH * _meets(dots, ends, own_boxes)
-        + _CROSSES * _cross(each.dot, own_ends, dots, ends)
+        + _TANGLED * _cross(each.dot, own_ends, dots, ends)
     ).sum(axis=1)
     return against
 

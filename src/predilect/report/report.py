@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from predilect.atlas.audit import Audit
+from predilect.evaluation.attention_scores import AttentionEvaluation
+from predilect.evaluation.insight import Insight
+from predilect.evaluation.retrieval_summary import RetrievalEvaluation
 from predilect.evaluation.scores import (
     Comparison,
     Evaluation,
@@ -27,8 +28,18 @@ from predilect.files import replacing, write_json, write_text
 from predilect.report import wording
 from predilect.report.audit_page import AUDIT_PAGE, write_audit_page
 from predilect.report.curves import check_curves
+from predilect.report.environment import render_page
 from predilect.report.figures import FIGURE_NAMES, Drawing, draw_all
 from predilect.report.frames import TABLE_NAMES, csv_tables
+from predilect.report.insight_tables import coincidence_rows, retrieval_differences, retrieval_rows
+from predilect.report.insight_wording import (
+    MEASURE_TITLES,
+    attention_findings,
+    explained_heads,
+    insight_guide,
+    map_findings,
+    retrieval_findings,
+)
 from predilect.report.published import Published, published_rows
 from predilect.report.style import inline_svg, missing_glyphs
 from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table
@@ -36,6 +47,8 @@ from predilect.report.tables import headline_table, lesion_tables, machine_table
 __all__ = ["SCHEMA_VERSION", "Report", "ReportDocument", "build_report", "report_schema", "write_report"]
 
 SCHEMA_VERSION = 1
+
+_OPTIONAL = ("attention", "retrieval")  # keys that `report.json` has only where networks were asked
 
 
 class ReportDocument(BaseModel):
@@ -53,6 +66,8 @@ class ReportDocument(BaseModel):
         gains: For each pair that asks it, gain by lesion against strength of predilection.
         folds: How classes fall into folds; null without folds.
         published: What the paper printed, measured on another data set; null unless asked for.
+        attention: Where the networks look; absent where nobody asked them.
+        retrieval: How alike the photographs are that they put next to each other; absent likewise.
         n_resamples: Resamples behind each interval.
         n_resamples_p: Resamples behind each p.
         resampling_seed: Seed of both.
@@ -71,6 +86,8 @@ class ReportDocument(BaseModel):
     gains: tuple[PredilectionGain, ...]
     folds: FoldBalance | None
     published: Published | None
+    attention: AttentionEvaluation | None = None
+    retrieval: RetrievalEvaluation | None = None
     n_resamples: int = Field(ge=0)
     n_resamples_p: int = Field(ge=0)
     resampling_seed: int
@@ -85,12 +102,14 @@ class Report:
         evaluation: The same numbers as they came from the evaluation.
         curves: Training curves, columns as in `curves.CURVES_SCHEMA`, or None.
         audit: Of the atlas, or None.
+        insight: What the networks show of themselves, or None.
     """
 
     document: ReportDocument
     evaluation: Evaluation
     curves: pl.DataFrame | None
     audit: Audit | None = None
+    insight: Insight | None = None
 
 
 def build_report(
@@ -102,6 +121,7 @@ def build_report(
     title: str = "Predilect report",
     audit: Audit | None = None,
     published: Published | None = None,
+    insight: Insight | None = None,
 ) -> Report:
     """Put an evaluation and what is known of its making together.
 
@@ -114,6 +134,7 @@ def build_report(
         title: Of the page.
         audit: Of the atlas that was learnt from; None where there is none.
         published: The paper's own numbers, to stand beside those of the same system and lesion; None leaves them out.
+        insight: What the networks show of themselves; None leaves it out.
 
     Raises:
         ValueError: If there is no system, the provenance is not JSON or holds a number that is not finite, or the curves do
@@ -132,11 +153,13 @@ def build_report(
         gains=evaluation.gains,
         folds=evaluation.folds,
         published=published,
+        attention=None if insight is None else insight.attention,
+        retrieval=None if insight is None else insight.retrieval,
         n_resamples=evaluation.n_resamples,
         n_resamples_p=evaluation.n_resamples_p,
         resampling_seed=evaluation.resampling_seed,
     )
-    return Report(document, evaluation, None if curves is None else check_curves(curves), audit)
+    return Report(document, evaluation, None if curves is None else check_curves(curves), audit, insight)
 
 
 def write_report(report: Report, out: Path) -> Path:
@@ -155,8 +178,8 @@ def write_report(report: Report, out: Path) -> Path:
     Raises:
         PredilectError: If the folder cannot be written to.
     """
-    drawings = draw_all(report.evaluation, report.curves)
-    tables = csv_tables(report.evaluation, report.curves, report.document.published)
+    drawings = draw_all(report.evaluation, report.curves, report.insight)
+    tables = csv_tables(report.evaluation, report.curves, report.document.published, report.insight)
     figures = {name: out / "figures" / name for name in FIGURE_NAMES}
     for drawing in drawings:
         write_text(figures[drawing.name].with_suffix(".svg"), drawing.rendering.svg)
@@ -176,7 +199,8 @@ def write_report(report: Report, out: Path) -> Path:
         write_audit_page(report.audit, out)
     page = out / "report.html"
     write_text(page, _page(report, drawings, sorted(tables)))
-    write_json(out / "report.json", report.document.model_dump(mode="json"))
+    absent = {name for name in _OPTIONAL if getattr(report.document, name) is None}
+    write_json(out / "report.json", report.document.model_dump(mode="json", exclude=absent))
     return page
 
 
@@ -197,22 +221,11 @@ def _font_caution(evaluation: Evaluation) -> list[str]:
 
 
 def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) -> str:
-    environment = Environment(
-        loader=PackageLoader("predilect.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "number": wording.number,
-        "signed": wording.signed,
-        "interval": lambda item: wording.interval(item.low, item.high),
-        "bounds": wording.interval,
-        "p_value": wording.p_value,
-        "gain_findings": wording.gain_findings,
-        "count": lambda n: f"{n:,}",
-        "breakable": lambda name: Markup("/<wbr>").join(name.split("/")),  # a line may end after a slash
-    }
-    evaluation, published, provenance = report.evaluation, report.document.published, dict(report.document.provenance)
+    evaluation, published, insight = report.evaluation, report.document.published, report.insight
+    provenance = dict(report.document.provenance)
     command = provenance.pop("command", None)
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
         document=report.document,
         provenance=provenance,
         command=shlex.join(str(word) for word in command) if isinstance(command, list) else command,
@@ -228,6 +241,15 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         sites=site_table(evaluation),
         figures={each.name: (each, inline_svg(each.rendering.svg, each.name, each.label)) for each in drawings},
         tables=tables,
-        guide=wording.reading_guide(evaluation),
+        guide=[*wording.reading_guide(evaluation), *([] if insight is None else insight_guide(insight))],
+        insight=insight,
+        attention_findings=[] if insight is None else attention_findings(insight.attention),
+        map_findings=[] if insight is None else map_findings(insight.attention),
+        heads=[] if insight is None else explained_heads(insight.attention),
+        coincidence=[] if insight is None else coincidence_rows(insight.attention),
+        retrieval_findings=[] if insight is None else retrieval_findings(insight.retrieval),
+        retrieval_differences=[] if insight is None else retrieval_differences(insight.retrieval),
+        retrieval_rows=[] if insight is None else retrieval_rows(insight.retrieval),
+        measures=MEASURE_TITLES,
         audit_page=None if report.audit is None else AUDIT_PAGE,
     )

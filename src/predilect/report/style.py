@@ -33,6 +33,7 @@ __all__ = [
     "missing_glyphs",
     "new_figure",
     "render",
+    "render_png",
     "shortened",
     "styled",
 ]
@@ -160,15 +161,22 @@ class Rendering:
 
 def render(figure: Figure) -> Rendering:
     """Make both files of a figure; the same figure gives the same bytes. Call within `styled`."""
+    png = render_png(figure)
+    vector = io.StringIO()
+    figure.savefig(vector, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return Rendering(vector.getvalue(), png)
+
+
+def render_png(figure: Figure) -> bytes:
+    """Make the PNG of a figure alone, for one that shows photographs and gains nothing from outlines. Call within `styled`."""
     layout = figure.get_layout_engine()
     if layout is not None:
-        # Laid out once for both files; with an engine still set, each saving would draw twice.
+        # Laid out once for all files; with an engine still set, each saving would draw twice.
         layout.execute(figure)
         figure.set_layout_engine(None)
-    vector, raster = io.StringIO(), io.BytesIO()
-    figure.savefig(vector, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    raster = io.BytesIO()
     figure.savefig(raster, format="png", dpi=PNG_DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
-    return Rendering(vector.getvalue(), raster.getvalue())
+    return raster.getvalue()
 
 
 def inline_svg(svg: str, name: str, label: str) -> Markup:

@@ -12,16 +12,19 @@ __all__ = [
     "HEADLINE_METRICS",
     "UNDEFINED",
     "Estimate",
+    "Finding",
     "Verdict",
     "cautions",
     "ensembles",
     "gain_findings",
     "interval",
+    "listed",
     "many",
     "number",
     "other_data",
     "p_value",
     "reading_guide",
+    "short",
     "signed",
     "verdicts",
 ]
@@ -43,6 +46,14 @@ class Estimate:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A sentence, and whether it claims something or says that nothing is shown."""
+
+    sentence: str
+    claimed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,15 @@ def number(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """A difference with three decimals and its sign; a dash where it is undefined."""
     return UNDEFINED if value is None else f"{value:+.3f}".replace("-", _MINUS)
+
+
+def short(value: float | None) -> str:
+    """Three digits, or all of those before the point; a dash where it is undefined."""
+    if value is None:
+        return UNDEFINED
+    if value == round(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -155,7 +175,7 @@ def cautions(evaluation: Evaluation) -> list[str]:
         )
     if truth.machine_made:
         found.append(
-            f"A model, not a person, made the labels of {_listed(truth.machine_made)}: they stay out of all means and stand in "
+            f"A model, not a person, made the labels of {listed(truth.machine_made)}: they stay out of all means and stand in "
             "a table of their own."
         )
     if evaluation.systems and all(len(system.seeds) == 1 for system in evaluation.systems.values()):
@@ -194,9 +214,9 @@ def reading_guide(evaluation: Evaluation) -> list[str]:
         )
     names = _names(evaluation)
     if names["undefined"]:
-        guide.append(f"No AP, since no photograph is known to show it: {_listed(names['undefined'])}.")
+        guide.append(f"No AP, since no photograph is known to show it: {listed(names['undefined'])}.")
     if names["few"]:
-        guide.append(f"AP without interval and p, for fewer than 10 positive groups: {_listed(names['few'])}.")
+        guide.append(f"AP without interval and p, for fewer than 10 positive groups: {listed(names['few'])}.")
     return guide
 
 
@@ -236,7 +256,7 @@ def gain_findings(pair: PredilectionGain) -> list[str]:
             first = f"{told}: lesions with a stronger predilection gain {'more' if low > 0 else 'less'} {numbers}."
     odd = [item.lesion for item in pair.lesions if item.strong_without_gain]
     if odd:
-        return [first, f"A strong predilection without gain, as alopecia had in the paper: {_listed(odd)}."]
+        return [first, f"A strong predilection without gain, as alopecia had in the paper: {listed(odd)}."]
     return [first, "No lesion had a strong predilection without gain, as alopecia had in the paper."]
 
 
@@ -257,5 +277,6 @@ def _names(evaluation: Evaluation) -> dict[str, list[str]]:
     }
 
 
-def _listed(names: list[str] | tuple[str, ...]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between them and an ``and`` before the last."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

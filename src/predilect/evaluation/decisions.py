@@ -1,0 +1,152 @@
+"""From probabilities to decisions: one threshold per lesion, for an aim that is stated.
+
+Thresholds are fitted on calibrated probabilities of photographs that neither the network nor the calibration was fitted on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from predilect.evaluation.calibration_fit import PLATT_GROUPS, count_groups
+from predilect.evaluation.fitted import STRICT, Fitted
+from predilect.evaluation.measures import counted_classes
+from predilect.evaluation.metrics import Floats
+from predilect.labels.tasks import Task
+
+__all__ = ["Aim", "LesionThreshold", "Thresholds", "fit_thresholds"]
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Aim(Fitted):
+    """What thresholds are to achieve.
+
+    Attributes:
+        name: ``"f1"``: the largest F1, the harmonic mean of precision and sensitivity; ``"sensitivity"``: as few false alarms as go
+            with finding a stated share of the photographs that show the lesion.
+        sensitivity: That share, above 0 and up to 1; given exactly with ``"sensitivity"``.
+
+    Raises:
+        ValueError: If the share is missing, out of its range or given with another aim.
+    """
+
+    name: Literal["f1", "sensitivity"] = "f1"
+    sensitivity: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.name == "sensitivity") != (self.sensitivity is not None):
+            raise ValueError("a sensitivity is given exactly where it is the aim")
+        if self.sensitivity is not None and not 0 < self.sensitivity <= 1:
+            raise ValueError(f"a sensitivity lies above 0 and is at most 1, found {self.sensitivity}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an aim as a person writes it.
+
+        Args:
+            text: ``"f1"``, or a sensitivity such as ``"sensitivity=0.9"``.
+
+        Raises:
+            ValueError: If it is neither.
+        """
+        name, equals, share = text.partition("=")
+        if text == "f1":
+            return cls()
+        try:
+            if name == "sensitivity" and equals:
+                return cls("sensitivity", float(share))
+        except ValueError:
+            pass
+        raise ValueError(f"an aim is 'f1' or, for example, 'sensitivity=0.9', found {text!r}")
+
+    def __str__(self) -> str:
+        return "f1" if self.sensitivity is None else f"sensitivity={self.sensitivity:g}"
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class LesionThreshold(Fitted):
+    """From which probability a lesion counts as present.
+
+    Attributes:
+        name: The lesion.
+        threshold: In [0, 1]; None where fewer than 10 groups show the lesion, or fewer than 10 do not: nothing is decided there.
+        n_positive_groups: Groups with a photograph known to show it.
+        n_negative_groups: Groups with a photograph known not to.
+        machine_made: Its labels were made by a model, which the threshold follows.
+    """
+
+    name: str
+    threshold: Annotated[float, Field(ge=0, le=1)] | None
+    n_positive_groups: Annotated[int, Field(ge=0)]
+    n_negative_groups: Annotated[int, Field(ge=0)]
+    machine_made: bool
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Thresholds(Fitted):
+    """The thresholds of all lesions, in class order, and what they aim at."""
+
+    aim: Aim
+    lesions: tuple[LesionThreshold, ...]
+
+    def apply(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int8]:
+        """Decide.
+
+        Args:
+            probabilities: (N, C) calibrated.
+
+        Returns:
+            (N, C): 1 present, 0 absent, -1 not decided.
+
+        Raises:
+            ValueError: If there are not C lesions.
+        """
+        if probabilities.ndim != 2 or probabilities.shape[1] != len(self.lesions):
+            raise ValueError(f"probabilities have shape {probabilities.shape}; the thresholds are of {len(self.lesions)} lesions")
+        limits = np.array([np.nan if item.threshold is None else item.threshold for item in self.lesions])
+        return np.where(np.isnan(limits), -1, probabilities >= limits).astype(np.int8)
+
+
+def fit_thresholds(
+    task: Task, probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int8], groups: NDArray[np.int64], aim: Aim
+) -> Thresholds:
+    """Choose the threshold of each lesion.
+
+    A threshold lies halfway between two scores, so that the last digits of a runtime decide nothing. Of several that reach the
+    aim equally well the highest is taken, which raises the fewest alarms.
+
+    Args:
+        task: The lesions.
+        probabilities: (N, C) calibrated, of photographs that the calibration was not fitted on.
+        labels: (N, C) of 1, 0 or -1; an unknown label is left out.
+        groups: (N,) any numbers.
+        aim: What is to be achieved on these photographs.
+    """
+    lesions = []
+    for k, (name, human) in enumerate(zip(task.classes, counted_classes(task), strict=True)):
+        n_positive, n_negative = count_groups(labels[:, k], groups)
+        threshold = None
+        if min(n_positive, n_negative) >= PLATT_GROUPS:
+            known = labels[:, k] >= 0
+            threshold = _threshold(probabilities[known, k].astype(np.float64), labels[known, k] == 1, aim)
+        lesions.append(LesionThreshold(name, threshold, n_positive, n_negative, not human))
+    return Thresholds(aim, tuple(lesions))
+
+
+def _threshold(probabilities: Floats, present: NDArray[np.bool_], aim: Aim) -> float:
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order]
+    last_of_tie = np.append(np.diff(ranked) != 0, True)
+    found = np.cumsum(present[order])[last_of_tie]
+    alarms = np.flatnonzero(last_of_tie) + 1
+    n_positive = int(present.sum())
+    if aim.sensitivity is None:
+        best = int(np.argmax(2 * found / (alarms + n_positive)))
+    else:
+        best = int(np.argmax(found >= aim.sensitivity * n_positive - 1e-9))
+    steps = np.append(ranked[last_of_tie], 0.0)
+    return float((steps[best] + steps[best + 1]) / 2)

@@ -1,0 +1,165 @@
+"""Systems that are told the site, in words: what may be said of the numbers, and what they do not cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from predilect.evaluation.known_site import BASELINES
+from predilect.evaluation.known_site_scores import KnownSite, SiteEffects
+from predilect.evaluation.scores import Comparison
+from predilect.report.known_site_tables import (
+    KNOWN_SITE_METRICS,
+    KnownSiteRow,
+    LesionEffectRow,
+    compared,
+    difference_cell,
+    difference_rows,
+    effect_rows,
+    shown_system,
+    system_rows,
+)
+from predilect.report.wording import Finding, listed, signed
+
+__all__ = [
+    "KnownSiteSection",
+    "known_site_caption",
+    "known_site_findings",
+    "known_site_guide",
+    "known_site_label",
+    "known_site_section",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSiteSection:
+    """Everything that the template ``known_site.html`` shows, but its figure.
+
+    Attributes:
+        systems: Numbers, a row for each system and state.
+        differences: Paired differences, a row for each pair.
+        metrics: Titles of the columns of both.
+        shown: The system whose lesions stand one by one.
+        effects: These lesions.
+        findings: What may be said.
+        guide: How to read it.
+    """
+
+    systems: list[KnownSiteRow]
+    differences: list[KnownSiteRow]
+    metrics: list[str]
+    shown: str
+    effects: list[LesionEffectRow]
+    findings: list[Finding]
+    guide: list[str]
+
+
+def known_site_section(found: KnownSite) -> KnownSiteSection:
+    """The section of a report, ready for its template."""
+    shown = shown_system(found)
+    return KnownSiteSection(
+        systems=system_rows(found),
+        differences=difference_rows(found),
+        metrics=list(KNOWN_SITE_METRICS.values()),
+        shown=shown,
+        effects=effect_rows(found, shown),
+        findings=known_site_findings(found),
+        guide=known_site_guide(found),
+    )
+
+
+def known_site_findings(found: KnownSite) -> list[Finding]:
+    """What may be said: for each system whether the site helps, in order and in probability, and what it is worth without a photograph.
+
+    As everywhere, a gain is claimed only where the interval lies on one side of 0 and, for mAP-class, the mean over folds agrees.
+    """
+    said = []
+    for system, effects in found.effects.items():
+        pair = (f"{system}+site", f"{system} calibrated")
+        if not any(effects.spreads):
+            said.append(Finding(f"{system}: in no fold was a given site of any use beyond what the image told.", claimed=False))
+            continue
+        ranks, losses = (compared(found, pair, metric) for metric in ("map_class", "log_loss"))
+        sentence = f"{system}: told the site, it {_ranks(ranks)}, and its probabilities {_probabilities(losses, found)}."
+        said.append(Finding(sentence, claimed=bool(_side(ranks) or _side(losses))))
+    losses = compared(found, (BASELINES[1], BASELINES[0]), "log_loss")
+    sentence = f"Without a photograph, when the share of a lesion at the site replaces its share overall, probabilities {_probabilities(losses, found)}."
+    return [*said, Finding(sentence, claimed=bool(_side(losses)))]
+
+
+def known_site_guide(found: KnownSite) -> list[str]:
+    """How the numbers were made, and what they do not say."""
+    told = "; ".join(_telling(name, effects) for name, effects in found.effects.items())
+    return [
+        (
+            f"Only the {found.n_images:,} photographs of known site are scored here, with and without it, so the numbers differ from those "
+            "of all photographs. What conditions a fold on the site was fitted on the other folds. Lesions with fewer than 10 positive or "
+            "10 negative groups there stay as they are."
+        ),
+        (
+            "A given site changes a lesion's log-odds by its effect there minus the effect expected of what was known of the site before: "
+            "what the image told is not to be counted twice. How much of a site head's word the lesions' scores hold already, from 0 (then how "
+            f"often each site occurs is all that was known) to 1, is chosen within the other folds. Here: {told}."
+        ),
+        (
+            "Gains are judged against the calibrated system: calibration is part of the way, differs from fold to fold, and so moves "
+            "pooled average precision by itself. The mean over folds is free of that."
+        ),
+        (
+            "Log-loss (nats) and the Brier score are means over lesions of their means over photographs; lower is better. prevalence and "
+            "prevalence+site never saw a photograph."
+        ),
+    ]
+
+
+def known_site_caption(system: str) -> str:
+    """What stands under the figure."""
+    return (
+        f"What a given site does in {system}. Left, what it multiplies a lesion’s odds by, shrunk to 1 where the data say little, mean over "
+        "folds; what was expected of the site before is divided out when it is applied. Right, the paired gain over the calibrated system "
+        "without the site, with 95 % intervals; n counts photographs that show the lesion."
+    )
+
+
+def known_site_label(found: KnownSite, system: str) -> str:
+    """What the figure shows, for those who do not see it."""
+    rows = [row for row in effect_rows(found, system) if row.strongest][:3]
+    strongest = "; ".join(f"{row.lesion}: {', '.join(row.strongest)}" for row in rows)
+    return f"Effects of the site on the lesions of {system}, and what they bring. The strongest: {strongest or 'none'}."
+
+
+def _telling(name: str, effects: SiteEffects) -> str:
+    """Who told a system's site, and how much of it counted."""
+    if effects.site_system is None:
+        return f"{name} has no site head, and how often each site occurs is all that was known"
+    head = "its own site head" if effects.site_system == name else effects.site_system
+    fits = zip(effects.head_weights, effects.spreads, strict=True)
+    weights = [f"{weight:g}" if spread else "not at all, the site being of no use," for weight, spread in fits]
+    same = len(set(weights)) == 1
+    return f"{name} by {head}, {f'{weights[0]} in every fold' if same else f'{listed(weights)} in the folds'}"
+
+
+def _side(item: Comparison) -> int:
+    """1 or -1 where the interval lies on one side of 0 and all else agrees; 0 where nothing is claimed."""
+    values = [item.difference, item.low, item.high, *([] if item.fold_mean_difference is None else [item.fold_mean_difference])]
+    signs = {0 if value is None else int(np.sign(value)) for value in values}
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _told(item: Comparison) -> str:
+    folds = "" if item.fold_mean_difference is None else f"; fold mean {signed(item.fold_mean_difference)}"
+    cell = difference_cell(item)
+    return f"{cell.value} {cell.interval}".rstrip() + folds
+
+
+def _ranks(item: Comparison) -> str:
+    verb = {1: "ranks photographs better", 0: "is not shown to rank photographs better or worse", -1: "ranks photographs worse"}
+    return f"{verb[_side(item)]} (mAP-class {_told(item)})"
+
+
+def _probabilities(item: Comparison, found: KnownSite) -> str:
+    verb = {-1: "are better", 0: "are not shown to be better or worse", 1: "are worse"}
+    before = found.systems[item.system_b].mean.log_loss
+    share = "" if item.difference is None or not before else f", {100 * abs(item.difference) / before:.1f} % of {before:.4f}"
+    return f"{verb[_side(item)]} (log-loss {_told(item)}{share})"
