@@ -2,6 +2,7 @@
 
 model.safetensors   weights
 bundle.json         schema version, checksums (its own too), labels, preprocessing, recipe, calibration, provenance, licences of the data
+index/              embeddings of an atlas, where somebody has added them (see predilect.insight.bundle_index)
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Bundle:
 
     Attributes:
         path: The folder.
+        model: What identifies its network: the SHA-256 of the weights file, in hexadecimal.
         system: The system's name, such as ``mtl``.
         labels: What it predicts.
         preprocessing: How a photograph becomes its input, with mean and std.
@@ -44,6 +46,7 @@ class Bundle:
     """
 
     path: Path
+    model: str
     system: str
     labels: LabelSpace
     preprocessing: Preprocessing
@@ -79,6 +82,7 @@ class Bundle:
         try:
             bundle = cls(
                 path=path,
+                model=info["files"][_MODEL],
                 system=info["system"],
                 labels=LabelSpace.from_json(info["labels"]),
                 preprocessing=Preprocessing.model_validate_json(json.dumps(info["preprocessing"])),

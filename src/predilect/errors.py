@@ -10,6 +10,8 @@
     ├── RunError              a run folder, a checkpoint, a training that cannot go on
     ├── BundleError           a bundle folder that is incomplete, changed or foreign
     ├── InsightError          a network or photograph that cannot be explained or looked up
+    │   └── UnexplainableError      a network whose architecture has no attention maps
+    ├── ServingError          an exported model or a runtime that cannot be used
     └── DiskError             a file or folder that cannot be written
 
 Each message is one sentence or two for the person at the terminal: the file, the row, the value found and the values allowed.
@@ -31,9 +33,11 @@ __all__ = [
     "PredilectError",
     "RecipeError",
     "RunError",
+    "ServingError",
     "SplitError",
     "TableError",
     "TooManyRejectedError",
+    "UnexplainableError",
     "nearest",
 ]
 
@@ -76,6 +80,14 @@ class BundleError(PredilectError):
 
 class InsightError(PredilectError):
     """What cannot be explained or looked up: a network without attention maps, or a package for it that is missing."""
+
+
+class UnexplainableError(InsightError):
+    """A network whose architecture has no attention maps; no package and no setting gives it any."""
+
+
+class ServingError(PredilectError):
+    """What cannot answer for a bundle: an exported model that is missing, changed or not true to it, or a package that is missing."""
 
 
 class DiskError(PredilectError):

@@ -60,7 +60,7 @@ def evaluate_command(
         "truth": truth.name,
         "predictions": {name: file.name for name, file in files.items()},
     }
-    report = build_report(evaluation, provenance=provenance, curves=None, notes=[], title=", ".join(files))
+    report = build_report(evaluation, provenance=provenance, curves=None, notes=known.notes, title=", ".join(files))
     write_report(report, out)
     print_headline(evaluation)
     console.print(f"report    {out / 'report.html'}")
@@ -89,6 +89,7 @@ def predict_command(
     /,
     *,
     format_: Annotated[Literal["table", "json", "csv"], Parameter(name="--format")] = "table",
+    runtime: str = "torch",
 ) -> int:
     """Say of photographs which lesions they show and on which body site.
 
@@ -101,17 +102,17 @@ def predict_command(
         images: Photographs.
         format_: table for people, json, or csv in the form that evaluate reads; image_id there is the file's name without its
             ending, with its folders where names repeat.
+        runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
     """
     from predilect.bundle import Bundle
-    from predilect.training.devices import make_fabric
+    from predilect.serving.runtime import open_runtime
     from predilect.training.inference import predict_files
 
     opened = Bundle.open(bundle)
-    network = opened.network()
-    fabric = make_fabric(opened.recipe.precision)
-    if not fabric.is_global_zero:  # of several processes one is enough
+    ready = open_runtime(opened, runtime)
+    if console.quiet:  # of several processes one is enough
         return 0
-    results = predict_files(fabric, network, images)
+    results = predict_files(ready.observe, opened.preprocessing, images)
     failed = {path: reason for path, reason in results.items() if isinstance(reason, str)}
     scored = {path: scores for path, scores in results.items() if not isinstance(scores, str)}
     if format_ == "json":

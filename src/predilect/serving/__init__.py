@@ -1,0 +1,1 @@
+"""What answers for a bundle: PyTorch or an exported model, behind the same few lines."""
