@@ -88,6 +88,11 @@ class PlainNetwork(nn.Module):
         return self.lesion(embedding), self.site(embedding)
 
 
+def pack(files, folder):
+    ids, names = [path.stem for path in files], [path.name for path in files]
+    pack_images(ids, names, folder / "images.arrow", root=files[0].parent, parts=folder / "parts")
+
+
 def repeated(loader):
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
@@ -137,7 +142,7 @@ def our_step(labels, parts):
 
 @pytest.mark.benchmark(group="training, ResNet-50 at 224 px, batch 20")
 def test_from_the_packed_atlas(benchmark, files, labels, tmp_path):
-    pack_images([path.stem for path in files], files, tmp_path / "images.arrow")
+    pack(files, tmp_path)
     recipe = Recipe(name="benchmark")
     photos = TrainingPhotos(
         PackedImages(tmp_path / "images.arrow"),
@@ -155,7 +160,7 @@ def test_from_the_packed_atlas(benchmark, files, labels, tmp_path):
 @pytest.mark.benchmark(group="loading 20 photographs in one process")
 def test_loading_alone(benchmark, files, tmp_path):
     """Decoding, jittering, cropping and stacking, without a network: what the packed atlas adds to a step at most."""
-    pack_images([path.stem for path in files], files, tmp_path / "images.arrow")
+    pack(files, tmp_path)
     photos = TrainingPhotos(PackedImages(tmp_path / "images.arrow"), Recipe(name="benchmark").preprocessing, 1)
     batches = iter(training_loader(photos, BatchOrder(np.arange(len(files)), BATCH, 1, range(1000)), 0, pin=False))
     benchmark.pedantic(lambda: next(batches), rounds=20, warmup_rounds=2)

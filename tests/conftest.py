@@ -9,14 +9,17 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import settings
+from lightning_fabric import Fabric
 from PIL import Image
 
+from made_close_ups import made_clinic
 from predilect.atlas.build import build_atlas
 from predilect.atlas.folder import Atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.splits import Splits, make_splits
 from predilect.labels.taxonomy import Taxonomy
 from predilect.recipe import Preprocessing, Recipe
+from predilect.training.devices import make_fabric
 
 # A loaded machine must not fail a property; what is slow shows in the durations.
 settings.register_profile("predilect", deadline=None)
@@ -68,6 +71,11 @@ def small_splits(small_atlas) -> Splits:
 
 
 @pytest.fixture(scope="session")
+def fabric() -> Fabric:
+    return make_fabric("fp32")
+
+
+@pytest.fixture(scope="session")
 def small_recipe() -> Recipe:
     return Recipe(
         name="small",
@@ -84,3 +92,29 @@ def small_recipe() -> Recipe:
         validate_every=4,
         precision="fp32",
     )
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    from made_commands import made_place  # which takes the small folder from here
+
+    return made_place(tmp_path_factory.mktemp("commands"))
+
+
+@pytest.fixture
+def without_figures(monkeypatch) -> None:
+    """Reports leave their figures out, since drawing is most of the time they take."""
+    monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
+
+
+@pytest.fixture
+def clinic(tmp_path) -> Atlas:
+    return made_clinic(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory, small_atlas, small_splits, small_recipe):
+    from made_run import make_run  # most tests need no training
+
+    recipe = small_recipe.model_copy(update={"iterations": 4})
+    return make_run(tmp_path_factory.mktemp("runs") / "run", small_atlas, small_splits, recipe)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -183,14 +184,16 @@ class TestRejecting:
 
     def test_a_broken_image_stops_it_too_and_all_reasons_are_told(self, gaps, tmp_path):
         out = tmp_path / "atlas"
-        with pytest.raises(TooManyRejectedError, match=r"2 of 4 rows.*--max-rejected 2"):
+        with pytest.raises(TooManyRejectedError, match=r"2 of 4 rows.*--max-rejected 2 --resume goes on"):
             _build(gaps, out, max_rejected=1)
         table = pl.read_csv(rejected_path(out))
         assert table.columns == ["file", "row", "reason"]
         assert table.select("file", "row").rows() == [("p/000655.png", 1), ("q/7.jpg", 3)]
         assert "no image of that name" in table["reason"][0]
         assert "no image of a known format" in table["reason"][1]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["atlas.rejected.csv", "source"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".atlas-packing", "atlas.rejected.csv", "source"]
+        _build(gaps, out, max_rejected=2, resume=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["atlas", "source"]
 
     def test_what_is_allowed_is_left_out_and_listed(self, gaps, tmp_path):
         with pytest.raises(TooManyRejectedError):
@@ -241,13 +244,13 @@ class TestRejecting:
         with pytest.raises(AtlasError, match=f"column '{column}' is one that the atlas makes itself"):
             _build(root, tmp_path / "atlas")
 
-    def test_an_interrupted_import_leaves_nothing(self, source, tmp_path):
+    def test_an_interrupted_import_leaves_no_atlas(self, source, tmp_path):
         def interrupt(*_):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             _build(source, tmp_path / "atlas", on_progress=interrupt)
-        assert [path.name for path in tmp_path.iterdir()] == ["source"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".atlas-packing", "source"]
 
 
 class TestOpening:
@@ -316,6 +319,20 @@ class TestReplaying:
         assert (atlas.path / "images.arrow").stat().st_ino == images.st_ino
         assert (atlas.path / "splits.parquet").read_bytes() == b"folds of before"
         assert "bump" in (atlas.path / "refinement.csv").read_text()
+
+    def test_what_was_half_written_in_it_is_left_behind(self, atlas):
+        (atlas.path / ".writing-abc").mkdir()
+        (atlas.path / ".writing-abc" / "splits.parquet").write_bytes(b"half")
+        (atlas.path / "notes").mkdir()
+        (atlas.path / "notes" / "mine.txt").write_text("mine")
+        replay(atlas.path, Taxonomy.from_toml(ONE_LESION, "one"))
+        assert not (atlas.path / ".writing-abc").exists()
+        assert (atlas.path / "notes" / "mine.txt").read_text() == "mine"
+
+    def test_who_may_read_it_stays(self, atlas):
+        atlas.path.chmod(0o700)
+        replay(atlas.path, Taxonomy.from_toml(ONE_LESION, "one"))
+        assert stat.S_IMODE(atlas.path.stat().st_mode) == 0o700
 
     def test_the_way_back_is_open(self, atlas):
         replay(atlas.path, Taxonomy.from_toml(ONE_LESION, "one"))

@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
+from made_close_ups import ALTERED, encoded
 from predilect.atlas.build import build_atlas
 from predilect.atlas.examine import examine
+from predilect.atlas.folder import Atlas
 from predilect.atlas.groups import connected_groups
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.near_duplicates import find_near_duplicates
 from predilect.labels.taxonomy import Taxonomy
-from test_audit import ALTERED, encoded
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -34,15 +36,22 @@ IDENTICAL = {
 SAME_LESION = {("ISIC_4371078", "ISIC_8749451"), ("ISIC_5031508", "ISIC_6455546")}
 
 
-def test_the_copies_in_milk10k_are_found_and_nothing_else(tmp_path):
+@pytest.fixture(scope="module")
+def milk10k(tmp_path_factory) -> Atlas:
     imported = SOURCES["milk10k"](DATA / "milk10k", images="all")
-    atlas = build_atlas(imported, Taxonomy.preset("as-is"), tmp_path / "atlas")
+    return build_atlas(imported, Taxonomy.preset("as-is"), tmp_path_factory.mktemp("milk10k") / "atlas")
+
+
+def test_the_copies_in_milk10k_are_found_and_nothing_else(milk10k):
+    atlas = milk10k
     names = set(atlas.photos["image_id"])
     at_hand = {pair for pair in IDENTICAL if names.issuperset(pair)}
     assert len(at_hand) >= 2
     audit = examine(atlas)
     found = {tuple(sorted((pair.first, pair.second))): pair.kind for pair in audit.duplicates.pairs}
-    assert {pair for pair, kind in found.items() if kind != "near"} == at_hand == _identical_by_their_pixels(imported.root, atlas)
+    assert (
+        {pair for pair, kind in found.items() if kind != "near"} == at_hand == _identical_by_their_pixels(DATA / "milk10k", atlas)
+    )
     assert {pair for pair, kind in found.items() if kind == "near"} == SAME_LESION
     groups = dict(zip(atlas.photos["image_id"], connected_groups(atlas.photos, audit.clusters()), strict=True))
     apart = dict(zip(atlas.photos["image_id"], connected_groups(atlas.photos), strict=True))
@@ -50,6 +59,27 @@ def test_the_copies_in_milk10k_are_found_and_nothing_else(tmp_path):
         assert groups[first] == groups[second]
         assert apart[first] != apart[second]
     assert audit.duplicates.n_joining == len(found) == audit.duplicates.n_across_lesions
+
+
+def test_strangers_in_milk10k_stay_far_below_the_limit(milk10k, monkeypatch, capsys):
+    """Prints how many of all pairs are candidates, and how much the most alike of those that are no copies resemble each other."""
+    monkeypatch.setattr("predilect.atlas.near_duplicates.RESEMBLANCE", -1)  # all candidates are compared to the end and listed
+    names = milk10k.photos["image_id"]
+    with milk10k.images() as images:
+        found = find_near_duplicates(images, milk10k.photos["sha256"].to_list())
+    assert found.crowded.tolist() == []
+    near = found.pairs.filter(pl.col("kind") == "near")
+    strangers = [
+        resemblance
+        for first, second, resemblance in near.select("first", "second", "resemblance").rows()
+        if tuple(sorted((names[first], names[second]))) not in SAME_LESION
+    ]
+    one_in = len(names) * (len(names) - 1) // 2 // found.n_candidates
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(names):,} photographs: {found.n_candidates:,} candidates, one pair in {one_in:,}; ")
+        sys.stdout.write(f"strangers resemble each other by {max(strangers):.2f} at most\n")
+    assert len(strangers) > 100
+    assert max(strangers) < 0.3
 
 
 def test_pad_ufes_20_holds_no_copies(tmp_path):
@@ -66,7 +96,7 @@ def test_altered_copies_of_close_ups_are_found(tmp_path, capsys):
     originals = [Image.open(files[k]).convert("RGB") for k in chosen]
     encodings = [encoded(image) for image in originals] + [alter(image) for image in originals for alter in ALTERED.values()]
     pairs = find_near_duplicates(encodings, [str(k) for k in range(len(encodings))])
-    found = set(pairs.select("first", "second").rows())
+    found = set(pairs.pairs.select("first", "second").rows())
     first_copy = {name: len(originals) + place for place, name in enumerate(ALTERED)}
     recall = {
         name: np.mean([(k, start + k * len(ALTERED)) in found for k in range(len(originals))]) for name, start in first_copy.items()

@@ -8,7 +8,7 @@ look at what git says has changed:
 
 On one machine and with one set of libraries it gives the same bytes each time; the clock and the processor's name are stand-ins.
 Elsewhere these may differ: the versions in `run.json`, `report.json` and `bundle.json`; JPEGs of another Pillow, and with them
-`images.arrow` and the hashes; the scores and losses of another torch or processor; the bytes of Parquet files.
+`images.arrow` and the hashes; the scores, losses, maps and distances of another torch or processor; the bytes of Parquet files.
 
 Left out for their size are the weights, and of the report all but `report.json`.
 """
@@ -28,7 +28,7 @@ import torch
 
 from predilect.atlas.audit import AUDIT_FILE
 from predilect.atlas.build import build_atlas
-from predilect.atlas.examine import examine, near_duplicate_clusters
+from predilect.atlas.examine import copies_of, examine
 from predilect.atlas.folder import Atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.manifest import read_manifest, write_manifest
@@ -37,16 +37,22 @@ from predilect.atlas.photo import Photo
 from predilect.atlas.splits import Splits, make_splits
 from predilect.atlas.synthetic import Drawing, paint
 from predilect.bundle import write_bundle
+from predilect.insight.bundle_index import index_atlas
+from predilect.insight.explain import explain_folds, summarise
 from predilect.labels.taxonomy import Taxonomy
 from predilect.recipe import Recipe, system
-from predilect.training.crossval import cross_validate, refit, start_run
+from predilect.run.insight import insight_path
+from predilect.training.crossval import cross_validate, refit
 from predilect.training.devices import make_fabric
+from predilect.training.folds import TrainedFolds
+from predilect.training.start import start_run
 
 HERE = Path(__file__).resolve().parent
 FOLDERS = ("atlas", "run", "bundle")
 
 _SIDE = 40
 _COMMAND = "predilect crossval atlas --systems mtl --recipe recipe.toml --out run --refit mtl"
+_EXPLAIN, _SAMPLE = "predilect explain run atlas --sample 2", 2
 # What is drawn: part of the body, its kind, lesions. The last photograph of the manifest is missing, and so rejected.
 _PICTURES = {
     "2023/0001.jpg": ("arm", "forearm", ("papule", "excoriation")),
@@ -72,6 +78,7 @@ def make(out: Path) -> None:
         for path in ("run/report/report.json", "bundle/bundle.json"):
             (out / path).parent.mkdir()
             shutil.copy(work / path, out / path)
+        shutil.copytree(work / "bundle" / "index", out / "bundle" / "index")
 
 
 def _draw(folder: Path) -> None:
@@ -99,7 +106,7 @@ def _make_atlas(photographs: Path, out: Path) -> Atlas:
         for source in imported.sources
     )
     atlas = build_atlas(replace(imported, sources=sources), Taxonomy.read(HERE / "taxonomy.toml"), out, max_rejected=1)
-    copies = near_duplicate_clusters(atlas)
+    copies = copies_of(atlas).clusters
     splits = make_splits(atlas.photos, atlas.labels.columns, folds=2, near_duplicates=copies, content_hash=atlas.content_hash)
     splits.write(atlas.path / "splits.parquet")
     return atlas
@@ -113,7 +120,9 @@ def _train(atlas: Atlas, work: Path) -> None:
         work / "run", atlas, splits, [mtl], seeds=[1], folds=range(splits.k), fabric=fabric, command=_COMMAND, resume=False
     )
     cross_validate(run, atlas, splits, [mtl], fabric=fabric)
-    write_bundle(work / "bundle", refit(run, atlas, splits, mtl, fabric=fabric))
+    index_atlas(fabric, write_bundle(work / "bundle", refit(run, atlas, splits, mtl, fabric=fabric)), atlas, photographs=True)
+    found = explain_folds(TrainedFolds.of(run, atlas, splits), ["mtl"], [1], sample=_SAMPLE, fabric=fabric)
+    summarise(run, found, sample=_SAMPLE, command=_EXPLAIN).write(insight_path(run.path))
     run.report()
 
 

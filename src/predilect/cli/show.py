@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,7 @@ __all__ = [
     "command_line",
     "console",
     "counting",
+    "counting_each",
     "print_fresh_start",
     "print_headline",
     "print_resumed",
@@ -119,6 +120,25 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def counting_each() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each part of some work, one after the other.
+
+    Yields:
+        The function to tell: (what is being done, done, total).
+    """
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int, int], None]] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                stack.close()  # the part before has ended
+                bars[what] = stack.enter_context(counting(what))
+            bars[what](done, total)
+
+        yield tell
+
+
+@contextmanager
 def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]:
     """A live line for the training that runs, and one for the whole.
 
@@ -163,17 +183,29 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
         yield tell
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Collection[str] = ()) -> None:
     """Print a table: words to the left, numbers to the right; a narrow terminal folds words, and no cell is lost.
 
     Where the output is no terminal nothing is folded, so that each row is a line for other programs.
+
+    Args:
+        title: Above it.
+        header: Names of the columns.
+        rows: Their cells.
+        words: Columns of words; where none is named, the first and those with lists in them.
     """
     tall = any("\n" in cell for row in rows for cell in row)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, leading=int(tall))
     for column, name in enumerate(header):
-        words = column == 0 or any(", " in row[column] or "\n" in row[column] for row in rows)
+        listed = column == 0 or any(", " in row[column] or "\n" in row[column] for row in rows)
+        foldable = name in words if words else listed
+        longest = max((len(line) for row in rows for line in row[column].split("\n")), default=0)
         table.add_column(
-            name, justify="left" if words else "right", overflow="fold", no_wrap=not words, min_width=18 if words else 0
+            name,
+            justify="left" if foldable else "right",
+            overflow="fold",
+            no_wrap=not foldable,
+            min_width=min(18, max(longest, len(name))) if foldable else 0,
         )
     for row in rows:
         table.add_row(*row)

@@ -14,8 +14,9 @@ from predilect.atlas.splits import Splits
 from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, splits_of
 from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
 from predilect.errors import RecipeError, RunError, SplitError
+from predilect.files import check_place
 from predilect.recipe import Recipe, System, system, with_weights
-from predilect.run import ENSEMBLES, ReportPlan, check_members
+from predilect.run import ENSEMBLES, ReportPlan, Run, check_members
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,8 +74,9 @@ def train_command(
         resume: Go on with a run that was stopped.
     """
     from predilect.bundle import write_bundle
-    from predilect.training.crossval import start_run, train_whole
+    from predilect.training.crossval import train_whole
     from predilect.training.devices import make_fabric
+    from predilect.training.start import start_run
 
     (chosen,) = with_weights([system(system_name, Recipe.open(recipe, set_))], local_weights(weights), from_scratch=from_scratch)
     opened = Atlas.open(atlas)
@@ -85,7 +87,11 @@ def train_command(
         return
     print_fresh_start(out, resume=resume)
     note_stale_audit(opened, out)
-    run = start_run(out, opened, splits, [chosen], seeds=[seed], folds=[], fabric=fabric, command=command_line(), resume=resume)
+    command = command_line()
+    with counting("checking the images") as check:
+        run = start_run(
+            out, opened, splits, [chosen], seeds=[seed], folds=[], fabric=fabric, command=command, resume=resume, on_check=check
+        )
     print_resumed(run)
     bundle = out / "bundle"
     finished = _holds(bundle, chosen.name)
@@ -197,6 +203,8 @@ def run_folds(
     """
     from predilect.training.devices import make_fabric  # loads torch, which takes seconds
 
+    if not (out / "run.json").exists():
+        check_place(out)  # before an atlas is split, which may take minutes
     fabric = make_fabric(systems[0].recipe.precision)
     if fabric.is_global_zero and not (atlas.path / SPLITS_FILE).exists():
         split_atlas(atlas, folds=n_folds)
@@ -233,15 +241,33 @@ def compare(
         PredilectError: If anything the user gave cannot be used.
     """
     from predilect.bundle import write_bundle
-    from predilect.training.crossval import cross_validate, refit, start_run
+    from predilect.training.crossval import cross_validate, refit
+    from predilect.training.start import start_run
 
     splits = splits_of(atlas)
     print_fresh_start(out, resume=resume)
     note_stale_audit(atlas, out)
-    run = start_run(
-        out, atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command_line(), resume=resume, plan=plan
-    )
+    command = command_line()
+    shown = Run.open(out).shown if resume and (out / "run.json").is_file() else None
+    with counting("checking the images") as check:
+        run = start_run(
+            out,
+            atlas,
+            splits,
+            systems,
+            seeds=seeds,
+            folds=folds,
+            fabric=fabric,
+            command=command,
+            resume=resume,
+            plan=plan,
+            on_check=check,
+        )
     print_resumed(run)
+    if shown is not None and shown != run.shown:
+        console.print(
+            f"resume    the report now shows {', '.join(run.shown)}, before {', '.join(shown)}; nothing is trained for that"
+        )
     bundle = out / "bundle"
     refitted = refit_name is not None and _holds(bundle, refit_name)
     parts = [(item.name, seed, fold) for item in systems for seed in seeds for fold in folds]
