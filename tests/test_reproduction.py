@@ -186,12 +186,14 @@ def test_the_plan_compares_only_what_is_there_and_says_what_ran():
     assert first.startswith("Budget quick: ")
     assert "with batchnorm=frozen in every recipe. 3 folds, seeds 1, 2. The paper: 5 folds" in first
     assert second.startswith(
-        "resnet and resnet-site and mtl: resnet50, crops of 128 pixels from a shorter side of 146 to 274, at most 400"
+        "resnet and resnet-site and mtl: resnet50, crops of 128 pixels from a shorter side of 146 to 274, at most 300"
     )
     assert second.endswith("10% of the training photographs watch it.")
     modern = plan_of(QUICK, ["modern-mtl"], experiments(QUICK, ["modern-mtl"]), n_folds=3, seeds=[1]).notes
     assert len(modern) == 2
     assert modern[1].startswith("modern-mtl: ")
+    assert [experiments(budget, ["modern-mtl"])[0].recipe.frozen_stages for budget in (QUICK, PAPER)] == [2, 0]
+    assert experiments(QUICK, ["modern-mtl"], from_scratch=True)[0].recipe.frozen_stages == 0
     assert plan.in_order([system.name for system in systems]) == ["resnet", "resnet-site", "mtl", "ensemble"]
     assert plan.of(json.loads(json.dumps(plan.record()))) == plan
 
