@@ -19,10 +19,15 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from predilect.cli.audit import audit_command
+from predilect.cli.cases import cases_command
 from predilect.cli.data import import_command, refine_command, split_command
 from predilect.cli.demo import demo_command
+from predilect.cli.explain import explain_command
+from predilect.cli.export import export_command
+from predilect.cli.insight import attend_command, index_command, similar_command
 from predilect.cli.reproduce import reproduce_command
 from predilect.cli.scores import evaluate_command, predict_command, report_command
+from predilect.cli.serve import serve_command
 from predilect.cli.show import resuming_command, typed
 from predilect.cli.train import crossval_command, train_command
 from predilect.errors import PredilectError
@@ -50,7 +55,14 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "reproduce": reproduce_command,
     "evaluate": evaluate_command,
     "report": report_command,
+    "explain": explain_command,
     "predict": predict_command,
+    "export": export_command,
+    "serve": serve_command,
+    "attend": attend_command,
+    "index": index_command,
+    "similar": similar_command,
+    "cases": cases_command,
 }
 for _number, (_name, _command) in enumerate(_COMMANDS.items()):
     app.command(_command, name=_name, sort_key=_number)  # help lists them in the order of the work

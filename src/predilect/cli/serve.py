@@ -1,0 +1,110 @@
+"""`predilect serve`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from predilect.cli.show import console
+from predilect.errors import ServingError
+
+__all__ = ["TOKEN_VARIABLE", "serve_command"]
+
+TOKEN_VARIABLE = "PREDILECT_TOKEN"  # noqa: S105 (the name of one)
+
+_SHORTEST_TOKEN = 16
+_LOOPBACK_NAMES = ("127.0.0.1", "[::1]", "localhost")
+
+
+def serve_command(
+    bundle: Path,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    runtime: str = "torch",
+    no_token: Annotated[bool, Parameter(name="--no-token", negative="", show_default=False)] = False,
+) -> None:
+    """Answer for a bundle over HTTP, with a web page for people and an API for programs, until Ctrl-C.
+
+    Photographs stay in memory while they are looked at: none is written to a disk, none is sent on. A token in the environment variable
+    PREDILECT_TOKEN must then be named by whoever asks (Authorization: Bearer TOKEN); beyond this machine the server does not go without
+    one. Traffic is not encrypted: beyond this machine put a proxy with TLS before it. Needs `pip install 'predilect[serve]'`.
+    docs/serving.md shows what may be asked.
+
+    Example: `predilect serve runs/clinic/bundle`
+
+    Args:
+        bundle: The bundle folder.
+        host: The address to listen at; 127.0.0.1 is reached from this machine alone, 0.0.0.0 from all that can reach it.
+        port: The port; 0 takes one that is free.
+        runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
+        no_token: Ask for no token, though the server may be reached from elsewhere.
+    """
+    token = None if no_token else _token()
+    listening, loopback = _listen(host, port)
+    with listening:
+        if token is None and not loopback and not no_token:
+            raise ServingError(
+                f"{host} may be reached from other machines: put a token of at least {_SHORTEST_TOKEN} letters and digits into the "
+                f"environment variable {TOKEN_VARIABLE}, or say --no-token"
+            )
+        _serve(bundle, runtime, token, listening, host=host, loopback=loopback)
+
+
+def _serve(bundle: Path, runtime: str, token: str | None, listening: socket.socket, *, host: str, loopback: bool) -> None:
+    try:
+        import uvicorn
+
+        from predilect.serving.api import make_app
+    except ModuleNotFoundError as error:
+        raise ServingError(f"the server needs the package {error.name}: pip install 'predilect[serve]'") from error
+    from predilect.bundle import Bundle
+    from predilect.serving.predictor import Predictor
+    from predilect.serving.settings import Settings
+
+    hosts = frozenset({*_LOOPBACK_NAMES, _written(host)}) if loopback else None
+    app = make_app(Predictor.open(Bundle.open(bundle), runtime=runtime), Settings(token=token, hosts=hosts))
+    console.print(f"serving   http://{_written(host)}:{listening.getsockname()[1]}/")
+    console.print(f"token     {'none is asked for' if token is None else f'asked for, as {TOKEN_VARIABLE} has it'}")
+    console.print("use       Not a medical device: for research and development only.")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=75
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _token() -> str | None:
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token is None:
+        return None
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ServingError(
+            f"the environment variable {TOKEN_VARIABLE} holds {len(token)} characters; a token has at least {_SHORTEST_TOKEN}, "
+            f"letters, digits and signs without blanks"
+        )
+    return token
+
+
+def _listen(host: str, port: int) -> tuple[socket.socket, bool]:
+    """A socket that listens at an address, and whether only this machine can reach it."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise ServingError(f"there is no address {host!r} to listen at ({error.strerror})") from error
+    try:
+        listening = socket.create_server((str(address[0]), port), family=family, backlog=2048)
+    except OSError as error:
+        raise ServingError(f"port {port} of {host} cannot be listened at ({error.strerror}); choose another with --port") from error
+    return listening, ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
+
+
+def _written(host: str) -> str:
+    """As it stands in an address and in a Host header."""
+    return f"[{host}]" if ":" in host else host.lower()

@@ -1,0 +1,323 @@
+"""What the API says, as frozen dataclasses; their JSON and the schemas in `openapi.json` are made of these very types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+__all__ = [
+    "Attention",
+    "AttentionMapAnswer",
+    "Credit",
+    "Failure",
+    "Health",
+    "IndexedAtlas",
+    "InputSize",
+    "Labels",
+    "LesionAnswer",
+    "LesionClass",
+    "Model",
+    "Neighbour",
+    "PhotographAnswer",
+    "Predictions",
+    "Problem",
+    "Region",
+    "Similar",
+    "SiteAnswer",
+    "SiteClass",
+]
+
+_DOCUMENTED = ConfigDict(use_attribute_docstrings=True)
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Problem:
+    """Why a request, or one photograph of it, has no answer (RFC 9457)."""
+
+    type: str
+    """Tells kinds of problems apart; `about:blank` where the status says all."""
+    title: str
+    """The kind of problem in a few words."""
+    status: Annotated[int, Field(ge=400, le=599)]
+    """The HTTP status."""
+    detail: str
+    """A sentence for a person: what was found, and what is allowed."""
+    instance: str
+    """The path that was asked; `#2` behind it is the second photograph of the request."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class LesionAnswer:
+    """What is said of one lesion."""
+
+    name: str
+    """The lesion."""
+    probability: Probability
+    """Calibrated where the bundle has a calibration, and with the given site taken into account."""
+    score: Probability
+    """What the network said, neither calibrated nor changed by a given site."""
+    decision: bool | None
+    """Whether the probability reaches the threshold; null where nothing is decided."""
+    threshold: Probability | None
+    """From which probability the lesion counts as present; null where there were too few cases to choose one."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class SiteAnswer:
+    """What is said of one body site."""
+
+    name: str
+    """The site."""
+    probability: Probability
+    """Calibrated where the bundle has a calibration; those of all sites sum to 1."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Region:
+    """A part of a photograph, its edges as shares of width and height: 0 is left or top, 1 is right or bottom."""
+
+    left: float
+    """Of width."""
+    top: float
+    """Of height."""
+    right: float
+    """Of width."""
+    bottom: float
+    """Of height."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class AttentionMapAnswer:
+    """Where one head looked for one class."""
+
+    task: Literal["lesion", "site"]
+    """The head."""
+    name: str
+    """The class."""
+    probability: Probability
+    """Of the class, without a given site."""
+    rows: list[float]
+    """Where the centre of each row of cells lies: 0 at the photograph's upper edge, 1 at the lower one."""
+    columns: list[float]
+    """Where the centre of each column lies, from left to right."""
+    cells: list[list[float]]
+    """What speaks for the class, above 0, or against it, below 0; with the method `cam` their mean is the logit without its bias."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Attention:
+    """Where the network looked."""
+
+    method: Literal["cam", "grad-cam"]
+    """Class activation maps, which are exact, or Grad-CAM's, an approximation."""
+    width: int
+    """Of the upright photograph as it was looked at, in pixels."""
+    height: int
+    """Of the same."""
+    seen: Region
+    """The part that the network saw in the centre view; outside of it there is no map."""
+    maps: list[AttentionMapAnswer]
+    """In the order asked for, lesions first."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Neighbour:
+    """A photograph of the bundle's index."""
+
+    image_id: str
+    """Its name there."""
+    distance: Annotated[float, Field(ge=0)]
+    """Between embeddings."""
+    lesions: list[str] | None
+    """Those it is known to show; empty if it shows none, null if nothing is known."""
+    site: str | None
+    """Where on the body it was taken; null if that is not known."""
+    source: str | None
+    """The data set it comes from, whose credit `/v1/model` gives; null if that is not known."""
+    photograph: str | None
+    """A small version of it as a data URL; null where the index holds no photographs."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Similar:
+    """The photographs of the index that the network finds most alike."""
+
+    metric: Literal["euclidean"]
+    """How distance is measured."""
+    neighbours: list[Neighbour]
+    """Nearest first; fewer than asked for where fewer pass the filters."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class PhotographAnswer:
+    """What is said of one photograph."""
+
+    name: str
+    """The file's name, as it was sent."""
+    width: int
+    """Of the upright photograph as it was looked at, in pixels: a shorter side above 512 was scaled down to it."""
+    height: int
+    """Of the same."""
+    lesions: list[LesionAnswer]
+    """All lesions, the most probable first; empty where the bundle predicts none."""
+    site: list[SiteAnswer]
+    """All sites, the most probable first; empty where the bundle predicts none. A given site changes nothing here."""
+    given_site: str | None
+    """The site that was given; null if none was."""
+    lesions_without_site: list[LesionAnswer] | None
+    """What `lesions` would be if no site had been given; null if none was."""
+    set: list[str] | None
+    """Lesions that cannot be excluded, by conformal risk control; null where the bundle has no such sets."""
+    unsure: bool | None
+    """No lesion is decided to be present, while some cannot be excluded; null where the bundle cannot tell."""
+    unfamiliar: bool | None
+    """The photograph lies farther from all that the network learnt from than such photographs do; null where the bundle cannot tell."""
+    unfamiliarity: Probability | None
+    """The share of photographs of the same kind that lie nearer; null where the bundle cannot tell."""
+    attention: Attention | None
+    """Where the network looked, if that was asked for."""
+    similar: Similar | None
+    """The most alike photographs of the index, if they were asked for."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Failure:
+    """A photograph, one of several, that has no answer."""
+
+    name: str
+    """The file's name, as it was sent."""
+    error: Problem
+    """Why."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Predictions:
+    """What is said of the photographs of a request."""
+
+    model: str
+    """What identifies the network: the SHA-256 of its weights."""
+    results: list[PhotographAnswer | Failure]
+    """One for each file, in the order sent."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class LesionClass:
+    """A lesion that the bundle knows."""
+
+    name: str
+    """The lesion."""
+    machine_made: bool
+    """Its labels were made by a model rather than by persons."""
+    threshold: Probability | None
+    """From which probability it counts as present; null where nothing is decided."""
+    calibration: Literal["isotonic", "platt", "none"]
+    """How its probability was calibrated."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class SiteClass:
+    """A body site that the bundle knows."""
+
+    name: str
+    """The site."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Labels:
+    """What the bundle can say."""
+
+    lesions: list[LesionClass]
+    """In class order; empty where it predicts none."""
+    sites: list[SiteClass]
+    """Those that it predicts or that may be given, in class order."""
+    site_conditioning: bool
+    """Whether a site may be given."""
+    similar: bool
+    """Whether it holds an index to look in."""
+    attention: bool
+    """Whether it can say where it looked."""
+    no_attention_because: str | None
+    """Why not; null where it can."""
+    aim: str | None
+    """What the thresholds aim at, such as `f1` or `sensitivity=0.9`; null without thresholds."""
+    max_miss_rate: Probability | None
+    """At most this share of the lesions shown is missing from `set` on average, over photographs like those of its training; null
+    without sets."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Credit:
+    """A data set, its terms, and whom to name."""
+
+    name: str
+    """As `source` of a neighbour names it."""
+    licence: str
+    """The terms under which it is given."""
+    credit: str
+    """Whom to name."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class InputSize:
+    """What the network looks at."""
+
+    crop: int
+    """Side of its square input, in pixels."""
+    test_side: int
+    """To this the photograph's shorter side is scaled first, in pixels."""
+    views: Literal["center", "ten-crop"]
+    """The centre, or ten crops whose probabilities are averaged."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class IndexedAtlas:
+    """The photographs that similar ones are looked for among."""
+
+    atlas: str
+    """Its name."""
+    n_photographs: int
+    """How many they are."""
+    sources: list[Credit]
+    """Where they come from; whoever shows one of them must name its credit."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Model:
+    """What the bundle is, where it comes from and what it is for."""
+
+    system: str
+    """The system's name, such as `mtl`."""
+    model: str
+    """What identifies the network: the SHA-256 of its weights."""
+    backbone: str
+    """The network's architecture."""
+    recipe: str
+    """Name of the recipe that it was trained by."""
+    input: InputSize
+    """What it looks at."""
+    provenance: dict[str, str | int | None]
+    """Of its training: `command`, `atlas`, `atlas_hash`, `splits_hash`, `seed`, `iterations`, `n_images`."""
+    licences: list[str]
+    """Of the photographs it was trained on."""
+    sources: list[Credit]
+    """Where these come from."""
+    notes: list[str]
+    """What a reader of its answers must know."""
+    index: IndexedAtlas | None
+    """Null where it holds none."""
+    intended_use: str
+    """What it may be used for."""
+    version: str
+    """Of Predilect."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class Health:
+    """The process runs."""
+
+    status: Literal["ok"]
+    """Always `ok`."""

@@ -1,0 +1,79 @@
+"""Who may ask, and what a browser may do with an answer: the outermost layer of the server."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from predilect.serving.problems import ProblemError, problem_response
+from predilect.serving.settings import Settings
+
+__all__ = ["SECURITY_HEADERS", "Guard"]
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Of every answer."""
+
+_PROTECTED = "/v1/"
+
+
+class Guard:
+    """Lets through requests that name an allowed host and, below ``/v1``, bring the token along; before a byte of their body is read.
+
+    The page and what says whether the server is well are open: they hold nothing that a token protects.
+
+    Args:
+        app: What is guarded.
+        settings: Give `token` and `hosts`.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._hosts = app, settings.hosts
+        self._token = None if settings.token is None else settings.token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in (*SECURITY_HEADERS.items(), ("Cache-Control", "no-store")):
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(scope["path"], Headers(scope=scope))
+        answer = self._app if refusal is None else problem_response(Request(scope), refusal)
+        await answer(scope, receive, secured)
+
+    def _refusal(self, path: str, headers: Headers) -> ProblemError | None:
+        if self._hosts is not None and _host_name(headers.get("host", "")) not in self._hosts:
+            return ProblemError(421, f"This server answers under these names only: {', '.join(sorted(self._hosts))}.")
+        if self._token is None or not path.startswith(_PROTECTED):
+            return None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token):
+            return None
+        told = "The token is not the right one" if given else "A token is needed"
+        return ProblemError(401, f"{told}: send Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _host_name(host: str) -> str:
+    """Of a Host header, without its port: ``[::1]:8000`` is ``[::1]``."""
+    end = host.find("]") + 1 if host.startswith("[") else host.find(":")
+    return (host[:end] if end > 0 else host).lower()

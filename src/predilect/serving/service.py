@@ -1,0 +1,98 @@
+"""Questions of many at once, answered by one predictor: decoding in a few threads, the network in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from predilect.atlas.decoding import UnusableImageError
+from predilect.serving.answers import PhotographAnswer
+from predilect.serving.batching import Batcher
+from predilect.serving.predictor import Predictor
+from predilect.serving.settings import Settings
+from predilect.serving.steps import Photograph, Question, Seen
+from predilect.serving.uploads import HeldBytes, Upload
+
+__all__ = ["Service"]
+
+
+class Service:
+    """An asynchronous context: entered in the event loop that serves, it warms up; left, it finishes what was taken in.
+
+    Args:
+        predictor: What answers.
+        settings: Give the limits.
+
+    Attributes:
+        predictor: The same.
+        uploads: Counts what is held in memory.
+        ready: Whether a prediction has been made.
+    """
+
+    def __init__(self, predictor: Predictor, settings: Settings) -> None:
+        self.predictor, self.uploads, self.ready = predictor, HeldBytes(settings.max_held_bytes), False
+        self._max_pixels = settings.max_pixels
+        self._pool = ThreadPoolExecutor(settings.decoders, thread_name_prefix="photographs")
+        self._batcher: Batcher[Photograph, Seen] = Batcher(
+            predictor.observe,
+            capacity=settings.capacity,
+            max_batch=settings.max_batch,
+            gather_seconds=settings.gather_seconds,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._warming = asyncio.create_task(self._batcher.ask(self.predictor.blank()))
+        self._warming.add_done_callback(self._warmed)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await asyncio.wait([self._warming])
+        self._pool.shutdown()
+        self._batcher.close()
+
+    def check_room(self) -> None:
+        """Make sure that there is room for a photograph, before one is received.
+
+        Raises:
+            FullError: If there is none.
+        """
+        self._batcher.check_room()
+
+    async def answer(self, uploads: Sequence[Upload], question: Question) -> list[PhotographAnswer | UnusableImageError]:
+        """Answer for each photograph, or say why it cannot be used.
+
+        Args:
+            uploads: The files.
+            question: Asked of each of them.
+
+        Raises:
+            FullError: If there is no room for so many.
+            LabelError: If the question names a class that is unknown.
+            ServingError: If the bundle takes no site into account.
+            InsightError: If the bundle cannot answer the question.
+        """
+        self.predictor.check(question)
+        with self._batcher.places(len(uploads)):
+            # Each is waited for, whatever becomes of the others: until then its place is taken.
+            found = await asyncio.gather(*(self._one(upload, question) for upload in uploads), return_exceptions=True)
+        answers: list[PhotographAnswer | UnusableImageError] = []
+        for item in found:
+            if isinstance(item, BaseException) and not isinstance(item, UnusableImageError):
+                raise item
+            answers.append(item)
+        return answers
+
+    async def _one(self, upload: Upload, question: Question) -> PhotographAnswer:
+        in_pool = partial(asyncio.get_running_loop().run_in_executor, self._pool)
+        photograph = await in_pool(self.predictor.prepare, upload.name, upload.data, self._max_pixels)
+        seen = await self._batcher.ask(photograph)
+        answer = await in_pool(self.predictor.answer, photograph, seen, question)
+        self.ready = True
+        return answer
+
+    def _warmed(self, task: asyncio.Task[Seen]) -> None:
+        self.ready = self.ready or (not task.cancelled() and task.exception() is None)

@@ -1,0 +1,50 @@
+"""What a server allows and whom it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Settings"]
+
+_MB = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits of a server.
+
+    Attributes:
+        token: What a request to ``/v1`` must bring along; None: nothing.
+        hosts: Names that the Host header may hold, so that no web page can reach a server on loopback under a name of its own (DNS
+            rebinding); None: any.
+        max_files: In a request.
+        max_file_bytes: Of one file.
+        max_request_bytes: Of a whole request.
+        max_held_bytes: Of all uploads that are held in memory at once; beyond it requests are put off.
+        max_pixels: Width times height of a photograph.
+        receive_seconds: A request that takes longer to come in is given up.
+        capacity: Photographs that may be taken in and not yet answered; beyond it requests are put off.
+        max_batch: Photographs that the network sees together.
+        gather_seconds: How long a photograph waits for others where none is before the network.
+        decoders: Threads that decode photographs.
+
+    Raises:
+        ValueError: If a request may hold more files than there is room for, or more bytes.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    hosts: frozenset[str] | None = None
+    max_files: int = 16
+    max_file_bytes: int = 32 * _MB
+    max_request_bytes: int = 64 * _MB
+    max_held_bytes: int = 256 * _MB
+    max_pixels: int = 2**26
+    receive_seconds: float = 30.0
+    capacity: int = 64
+    max_batch: int = 16
+    gather_seconds: float = 0.002
+    decoders: int = 2
+
+    def __post_init__(self) -> None:
+        if self.max_files > self.capacity or self.max_request_bytes > self.max_held_bytes:
+            raise ValueError("a single request must fit into a server that is idle")

@@ -1,0 +1,126 @@
+"""`predilect serve`: where it listens, whom it asks for a token, and what it says of itself."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from made_serving import PATIENCE, await_ready, photograph, upload
+from predilect import cli
+from predilect.cli.serve import TOKEN_VARIABLE
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What would be served, instead of serving it."""
+    configs = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: configs.append((self.config, sockets[0].getsockname())))
+    return configs
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", *map(str, arguments)])
+    assert ended.value.code == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", *map(str, arguments)])
+    assert ended.value.code == 0
+
+
+def test_beyond_this_machine_it_does_not_go_without_a_token(made_run, capsys, served):
+    told = refused(capsys, made_run.bundle.path, "--host", "0.0.0.0", "--port", 0)
+    assert TOKEN_VARIABLE in told
+    assert "--no-token" in told
+    assert not served
+
+
+def test_unless_it_is_told_to(made_run, capsys, served):
+    run(made_run.bundle.path, "--host", "0.0.0.0", "--port", 0, "--no-token")
+    assert "none is asked for" in capsys.readouterr().out
+    with TestClient(served[0][0].app, base_url="http://clinic.example") as client:
+        assert client.get("/v1/labels").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_token_that_is_there_is_asked_for_everywhere(made_run, capsys, served, monkeypatch, host):
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    run(made_run.bundle.path, "--host", host, "--port", 0)
+    said = capsys.readouterr().out
+    assert TOKEN not in said
+    assert TOKEN_VARIABLE in said
+    with TestClient(served[0][0].app, base_url="http://127.0.0.1") as client:
+        assert client.get("/v1/labels").status_code == 401
+        assert client.get("/v1/labels", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "short", "0123456789 abcdef", "0123456789abcdeé"])
+def test_a_token_that_cannot_be_one(made_run, capsys, served, monkeypatch, token):
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+    told = refused(capsys, made_run.bundle.path, "--port", 0)
+    assert f"holds {len(token)} characters" in told
+    assert not token or token not in told
+
+
+def test_on_this_machine_it_answers_under_its_names_alone_and_logs_no_request(made_run, capsys, served):
+    run(made_run.bundle.path, "--port", 0)
+    (config, (host, port)), said = served[0], capsys.readouterr().out
+    assert host == "127.0.0.1"
+    assert f"http://127.0.0.1:{port}/" in said
+    assert "Not a medical device" in said
+    assert not config.access_log
+    with TestClient(config.app, base_url="http://127.0.0.1") as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_a_port_that_is_taken(made_run, capsys, served):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = refused(capsys, made_run.bundle.path, "--port", taken.getsockname()[1])
+    assert "--port" in told
+
+
+def test_an_address_that_is_none(made_run, capsys, served):
+    assert "there is no address 'no such host'" in refused(capsys, made_run.bundle.path, "--host", "no such host")
+
+
+def test_a_folder_that_is_no_bundle(tmp_path, capsys, served):
+    assert "is not a bundle" in refused(capsys, tmp_path, "--port", 0)
+
+
+@pytest.mark.slow
+def test_it_serves_until_it_is_told_to_stop(made_run):
+    command = [sys.executable, "-m", "predilect", "serve", str(made_run.bundle.path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+        try:
+            url = re.search(r"http://\S+[0-9]", process.stdout.readline()).group()
+            begun = time.monotonic()
+            while True:
+                try:
+                    await_ready(url)
+                    break
+                except httpx.ConnectError:
+                    assert time.monotonic() - begun < PATIENCE
+            assert httpx.post(f"{url}/v1/predict", files=upload(photograph())).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 143
+        finally:
+            process.kill()

@@ -1,0 +1,127 @@
+"""Many at once, too many, and the end: each gets its own answer or is put off, and what was taken in is finished."""
+
+import dataclasses
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from made_serving import LOOPBACK, PATIENCE, await_ready, checked_problem, photograph, running, serving, upload
+from predilect.serving.api import make_app
+from predilect.serving.predictor import Predictor
+from predilect.serving.settings import Settings
+from predilect.training.inference import Observation
+
+
+class Held:
+    """A runtime that looks at nothing before it may, and remembers its batches."""
+
+    def __init__(self, runtime) -> None:
+        self.runtime, self.batches = runtime, []
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def observe(self, squares) -> Observation:
+        self.batches.append(len(squares))
+        if len(self.batches) > 1:  # the first one warms up
+            self.asked.set()
+            assert self.go.wait(PATIENCE)
+        return self.runtime.observe(squares)
+
+
+@pytest.fixture(scope="module")
+def predictor(made_run):
+    return Predictor.open(made_run.bundle)
+
+
+@pytest.fixture
+def held(predictor):
+    return Held(predictor.runtime)
+
+
+def ask(client, *seeds):
+    return client.post("/v1/predict", files=upload(*map(photograph, seeds)))
+
+
+def test_requests_are_answered_together_each_with_its_own_answer(predictor, held):
+    with serving(predictor) as client:
+        expected = {seed: ask(client, seed).json()["results"][0]["lesions"] for seed in range(12)}
+    assert len({str(item) for item in expected.values()}) == 12
+    with serving(dataclasses.replace(predictor, runtime=held), max_batch=4) as client, ThreadPoolExecutor(12) as pool:
+        await_ready("", client.get)
+        asking = {seed: pool.submit(ask, client, seed) for seed in expected}
+        held.asked.wait(PATIENCE)
+        time.sleep(0.3)  # the others come in meanwhile
+        held.go.set()
+        for seed, answer in asking.items():
+            found = {item["name"]: item["score"] for item in answer.result().json()["results"][0]["lesions"]}
+            assert found == pytest.approx({item["name"]: item["score"] for item in expected[seed]}, abs=1e-6)
+    assert sum(held.batches[1:]) == 12
+    assert max(held.batches) == 4
+
+
+@pytest.mark.parametrize(("taken", "late"), [((1, 2), (3,)), ((1,), (2, 3))])
+def test_whom_there_is_no_room_for_is_put_off_at_once_and_served_later(predictor, held, taken, late):
+    held_back = dataclasses.replace(predictor, runtime=held)
+    with serving(held_back, capacity=2, max_files=2) as client, ThreadPoolExecutor(1) as pool:
+        await_ready("", client.get)
+        first = pool.submit(ask, client, *taken)
+        try:
+            assert held.asked.wait(PATIENCE)
+            answer = ask(client, *late)
+            well = client.get("/healthz").status_code
+        finally:
+            held.go.set()
+        assert checked_problem(answer, 503)["type"] == "urn:predilect:busy"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert well == 200
+        assert first.result().status_code == 200
+        assert ask(client, *late).status_code == 200
+
+
+def test_before_the_first_prediction_it_is_not_ready(predictor):
+    class Slow(Held):
+        def observe(self, squares):
+            assert self.go.wait(PATIENCE)
+            return self.runtime.observe(squares)
+
+    slow = Slow(predictor.runtime)
+    with serving(dataclasses.replace(predictor, runtime=slow)) as client:
+        answer = client.get("/readyz")
+        assert checked_problem(answer, 503)["type"] == "urn:predilect:not-ready"
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/healthz").status_code == 200
+        slow.go.set()
+        await_ready("", client.get)
+
+
+def test_a_fault_of_the_network_reaches_who_asked_and_nobody_else(predictor):
+    class Faulty(Held):
+        def observe(self, squares):
+            self.batches.append(len(squares))
+            if len(self.batches) == 2:
+                raise RuntimeError("out of memory")
+            return self.runtime.observe(squares)
+
+    with serving(dataclasses.replace(predictor, runtime=Faulty(predictor.runtime))) as client:
+        await_ready("", client.get)
+        assert "memory" not in checked_problem(ask(client, 1), 500)["detail"]
+        assert ask(client, 1).status_code == 200
+
+
+def test_a_server_that_is_told_to_stop_finishes_what_it_took_in(predictor, held):
+    app = make_app(dataclasses.replace(predictor, runtime=held), Settings(hosts=LOOPBACK))
+    with running(app) as (server, url), httpx.Client(base_url=url, timeout=PATIENCE) as client, ThreadPoolExecutor(1) as pool:
+        await_ready(url)
+        asking = pool.submit(ask, client, 1)
+        try:
+            assert held.asked.wait(PATIENCE)
+            server.should_exit = True
+            time.sleep(0.3)
+            stopped_too_soon = asking.done()
+        finally:
+            held.go.set()
+        assert not stopped_too_soon
+        assert asking.result().status_code == 200
+    assert not [item for item in threading.enumerate() if item.name.startswith(("network", "photographs"))]
