@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from predilect.training.devices import make_fabric
 # A loaded machine must not fail a property; what is slow shows in the durations.
 settings.register_profile("predilect", deadline=None)
 settings.load_profile("predilect")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Batches of a few tiny images: dividing them between threads costs more than it saves, tenfold on a busy machine.
 torch.set_num_threads(1)

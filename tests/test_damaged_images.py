@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from made_close_ups import damage
+from predilect.atlas.examine import examine
 from predilect.atlas.folder import Atlas
 from predilect.atlas.pack import PackedImages
 from predilect.cli.data import split_atlas
@@ -41,6 +42,15 @@ def test_no_folds_are_made(damaged):
     with pytest.raises(AtlasError, match=MESSAGE):
         split_atlas(damaged, folds=2)
     assert (damaged.path / "splits.parquet").read_bytes() == before
+
+
+def test_no_folds_are_made_from_an_audit_that_is_older_than_the_damage(small_atlas, tmp_path):
+    shutil.copytree(small_atlas.path, tmp_path / "atlas")
+    atlas = Atlas.open(tmp_path / "atlas")
+    examine(atlas).write(atlas.path / "audit.json")
+    damage(atlas, "p007")
+    with pytest.raises(AtlasError, match=MESSAGE):
+        split_atlas(Atlas.open(atlas.path), folds=2)
 
 
 def test_a_whole_atlas_passes_and_tells_how_far_it_is(small_atlas):

@@ -98,6 +98,7 @@ def copies_of(atlas: Atlas, *, on_progress: OnProgress | None = None) -> Copies:
     Raises:
         AtlasError: If the packed images or the audit cannot be read, or an image is damaged.
     """
+    atlas.check_images(_named("checking the images", on_progress))  # an audit may be older than the damage
     path = atlas.path / AUDIT_FILE
     if path.is_file():
         audit = Audit.read(path)
@@ -105,7 +106,6 @@ def copies_of(atlas: Atlas, *, on_progress: OnProgress | None = None) -> Copies:
         if audit.pixel_hash == pixel_hash(atlas.photos) and made_by == _SEARCH:
             return Copies(audit.clusters(), audit.duplicates.crowded)
     names = atlas.photos["image_id"]
-    atlas.check_images(_named("checking the images", on_progress))
     with atlas.images() as images:
         found = find_near_duplicates(
             images, atlas.photos["sha256"].to_list(), on_progress=_named("looking for copies", on_progress)

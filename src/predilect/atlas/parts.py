@@ -82,6 +82,8 @@ class Parts:
                 metadata = reader.schema.metadata or {}
                 if not reader.schema.equals(_SCHEMA) or metadata.get(_FINGERPRINT) != self.fingerprints[part]:
                     return 0
+                if reader.num_record_batches != 1:  # a changed footer: each part is written as one
+                    return 0
                 batch = reader.get_batch(0)
                 batch.validate(full=True)
                 whole = batch.num_rows <= len(self.files(part)) and metadata.get(_CHECKSUM) == _checksum(batch)
