@@ -18,6 +18,8 @@ from pathlib import Path
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
+from predilect.atlas.heif import HEIF_BRANDS, DecoderUnavailableError, register_heif
+
 __all__ = [
     "MAX_ASPECT",
     "MAX_BYTES",
@@ -54,7 +56,6 @@ _HUGE = threading.RLock()
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # an MPO, as telephones write it, is a JPEG with more behind it
 _ORIENTATION, _SUBFILE, _REDUCED = 0x0112, 254, 1
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _OTHERS = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or an office document"),
@@ -109,7 +110,7 @@ class _Quiet:
             if not self._depth:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"(PIL|pi_heif)\.")
+                warnings.filterwarnings("ignore", module=r"PIL\.")
             self._depth += 1
 
     def __exit__(self, *_: object) -> None:
@@ -195,6 +196,8 @@ def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
             raise UnusableImageError(_too_many_pixels(max_pixels)) from error
         except MemoryError as error:  # `MAX_PIXELS` bounds what a file can ask for: it is the machine that has none left
             raise UnreadFileError(_NO_MEMORY) from error
+        except DecoderUnavailableError as error:
+            raise UnreadFileError(f"the image cannot be decoded now: {error}") from error
         except _BROKEN as error:
             if isinstance(error, _MISTAKES) and _is_ours(error):
                 raise
@@ -248,30 +251,25 @@ def _check(image: Image.Image, max_pixels: int) -> None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    return (*_FORMATS, *(("AVIF",) if features.check("avif") else ()), *(("HEIF",) if _reads_heif() else ()))
+    return (*_FORMATS, *(("AVIF",) if features.check("avif") else ()), *(("HEIC",) if _reads_heif() else ()))
 
 
 @cache
 def _reads_heif() -> bool:
-    try:
-        import pi_heif  # noqa: PLC0415 (an extra)
-    except ImportError:
-        return False
-    pi_heif.register_heif_opener()
-    return True
+    return register_heif()
 
 
 def _kind(data: bytes) -> str:
     """Why nothing could open the data."""
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in _HEIF_BRANDS and not _reads_heif():
+    if brand in HEIF_BRANDS and not _reads_heif():
         return "it is a HEIC file, which the package pi-heif reads: pip install 'predilect[heic]'"
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     found = next((name for begins, name in _OTHERS if start.startswith(begins)), "")
     if data[128:132] == b"DICM":
         found = "a DICOM file"
-    elif brand in _HEIF_BRANDS or brand in _AVIF_BRANDS:
-        found = f"{'a HEIC' if brand in _HEIF_BRANDS else 'an AVIF'} that is cut short, has a damaged header or is of a rare kind"
+    elif brand in HEIF_BRANDS or brand in _AVIF_BRANDS:
+        found = f"{'a HEIC' if brand in HEIF_BRANDS else 'an AVIF'} that is cut short, has a damaged header or is of a rare kind"
     known = ", ".join(_formats())
     return f"it is no image of a known format ({known})" + (f"; it looks like {found}" if found else "")
 
