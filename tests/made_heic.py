@@ -166,7 +166,7 @@ def _box(kind: bytes, payload: bytes, version: int | None = None, flags: int = 0
     return (8 + len(head) + len(payload)).to_bytes(4) + kind + head + payload
 
 
-def heic(image: Image.Image, *, quarter_turns: int = 0, exif: bytes = b"") -> bytes:
+def heic(image: Image.Image, *, quarter_turns: int = 0, exif: bytes = b"", profile: bytes = b"") -> bytes:
     """An RGB image, its sides multiples of 16, as HEIC; to be turned anticlockwise by so many quarters when it is shown."""
     luma, *chroma = (np.asarray(band) for band in image.convert("YCbCr").split())
     halved = [np.asarray(Image.fromarray(band).reduce(2)) for band in chroma]
@@ -180,6 +180,8 @@ def heic(image: Image.Image, *, quarter_turns: int = 0, exif: bytes = b"") -> by
     properties = [_box(b"hvcC", config), _box(b"ispe", struct.pack(">LL", *image.size), 0)]
     colours = struct.pack(">4sHHHB", b"nclx", 1, 13, 6, 0x80)  # full range, as in JPEG
     properties.append(_box(b"colr", colours))
+    if profile:
+        properties.append(_box(b"colr", b"prof" + profile))
     if quarter_turns:
         properties.append(_box(b"irot", bytes((quarter_turns,))))
     listed = bytes((*range(0x81, 0x81 + 2), *range(3, len(properties) + 1)))

@@ -270,6 +270,8 @@ SOUND = {
     "webp-animated": saved(picture(1), "WEBP", save_all=True, append_images=[picture(2)]),
     "avif": saved(picture(), "AVIF"),
     "heic": CASES["heic"]().data,
+    "heic-turned": CASES["heic-turned"]().data,  # with an EXIF item, of which the decoder can die
+    "heic-profile": CASES["heic-profile-that-swaps-colours"]().data,
 }
 
 

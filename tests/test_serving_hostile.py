@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_decoders import CRASHING, DEADLY, decoding_by
 from made_images import CASES, after_start, jpeg, picture, saved, segment
 from made_images.making import oriented, srgb
 from made_serving import PROBLEM, photograph, serving, upload
@@ -138,3 +139,18 @@ def test_odd_metadata_around_a_whole_picture_harms_nobody(client):
 def test_a_file_with_many_passes_is_refused_before_they_are_made(client):
     answer = client.post("/v1/predict", files=upload(UPLOADS["jpeg-of-too-many-passes"]))
     assert "passes" in answer.json()["detail"]
+
+
+def test_a_photograph_that_crashes_its_decoder_gets_a_problem_and_the_server_lives(client, tmp_path):
+    pytest.importorskip("pi_heif")
+    good = CASES["heic"]().data
+    with decoding_by(tmp_path, CRASHING):
+        expected = client.post("/v1/predict", files=upload(good))
+        assert expected.status_code == 200
+        for _ in range(2):
+            answer = client.post("/v1/predict", files=upload(good + DEADLY))
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == "The photograph cannot be used: the image cannot be decoded: its decoder crashed."
+            mixed = client.post("/v1/predict", files=upload(good + DEADLY, good)).json()["results"]
+            assert "error" in mixed[0]
+            assert mixed[1] == expected.json()["results"][0] | {"name": mixed[1]["name"]}

@@ -121,6 +121,12 @@ def _() -> Made:
     return Made(data, pixels=np.rot90(array(picture(0, HEIC_SIZE))))
 
 
+@case("heic-profile-that-swaps-colours")
+def _() -> Made:
+    data = heic(picture(0, HEIC_SIZE), profile=swapped())
+    return Made(data, pixels=array(picture(0, HEIC_SIZE))[:, :, ::-1], tolerance=12)
+
+
 @case("heic-cut")
 def _() -> Made:
     data = heic(picture(0, HEIC_SIZE))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile
 
-from predilect.atlas.heif_decoder import ANSWER, CUT_SHORT, PIXEL_BYTES, READY, REQUEST, SEEN, TOO_LARGE, UNKNOWN
+from predilect.atlas.heif_decoder import ANSWER, CUT_SHORT, PIXEL_BYTES, READY, REASON_BYTES, REQUEST, SEEN, TOO_LARGE, UNKNOWN
 
 if TYPE_CHECKING:
     from PIL._imaging import PixelAccess
@@ -37,7 +37,6 @@ _SECONDS_TO_START, _SECONDS_TO_END = 60, 5
 _SECONDS, _SECONDS_PER_MEGAPIXEL = 30, 3
 _PIPE_BYTES = 2**20
 _PADDING = 4096  # bytes that a line of pixels may have more than it needs
-_REASON_BYTES = 1000
 _CRASHED = "its decoder crashed"
 
 
@@ -143,12 +142,12 @@ class _Decoder:
                 self._process.stdin.write(REQUEST.pack(max_pixels, len(data)))
                 self._process.stdin.write(data)
                 self._process.stdin.flush()
-            return self._read(max(len(data), _REASON_BYTES), max_pixels)
+            return self._read(max(len(data), REASON_BYTES), max_pixels)
 
     def _await_start(self) -> None:
         try:
             with self._within(_SECONDS_TO_START):
-                answer = self._read(_REASON_BYTES, 0)
+                answer = self._read(REASON_BYTES, 0)
         except _DiedError as error:
             raise DecoderUnavailableError("the decoder of HEIC files does not start") from error
         if answer.kind != READY:

@@ -19,7 +19,7 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     import pi_heif
 
-__all__ = ["ANSWER", "CUT_SHORT", "PIXEL_BYTES", "READY", "REFUSED", "REQUEST", "SEEN", "TOO_LARGE", "UNKNOWN"]
+__all__ = ["ANSWER", "CUT_SHORT", "PIXEL_BYTES", "READY", "REASON_BYTES", "REFUSED", "REQUEST", "SEEN", "TOO_LARGE", "UNKNOWN"]
 
 REQUEST = struct.Struct(">QQ")
 """Before each file: how many pixels are wanted at most, 0 for the header only, and the length of the file that follows."""
@@ -33,6 +33,9 @@ READY, SEEN, UNKNOWN, REFUSED, CUT_SHORT, TOO_LARGE = range(6)
 
 PIXEL_BYTES = {"L": 1, "I;16": 2, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 """The modes that a picture may have."""
+
+REASON_BYTES = 1000
+"""Of a reason, at most."""
 
 _SECONDS, _SECONDS_PER_MEGAPIXEL = 10, 0.5  # of processor time; a telephone's 12 megapixels take less than one
 _SPACE, _SPACE_PER_PIXEL, _SPACE_PER_BYTE = 2**31, 32, 4  # address space, of which threads alone reserve a gigabyte
@@ -93,7 +96,7 @@ def _opened(data: bytes) -> pi_heif.HeifImage:
 
 
 def _tell(sink: IO[bytes], kind: int, reason: str) -> None:
-    said = reason.encode()[:1000]
+    said = reason.encode(errors="replace")[:REASON_BYTES]
     sink.write(ANSWER.pack(kind, b"", 0, 0, 0, len(said), 0))
     sink.write(said)
     sink.flush()
