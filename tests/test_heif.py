@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 from made_decoders import CRASHING, DEADLY, decoding_by
 from made_heic import heic
@@ -75,6 +77,12 @@ def test_the_picture_is_that_of_the_plugin(name):
         assert (image.size, image.mode, image.tile) == (expected.size, expected.mode, [])
         assert image.info.get("icc_profile") == expected.info.get("icc_profile")
         assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_others_who_use_pillow_in_this_process_keep_their_own_way_of_reading_such_files():
+    pixels(GOOD)
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(GOOD))
 
 
 def test_the_byte_that_crashes_pi_heif_harms_nobody(decoders):
@@ -162,6 +170,7 @@ class TestLimits:
         with decoding_by(tmp_path, code):
             assert reason(GOOD) == self.BUSY
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="not every system limits address space")
     def test_of_memory(self, tmp_path):
         code = """
         real._opened = lambda data: bytes(3 * 2**30)  # which the system would give, since nobody writes into it

@@ -122,6 +122,11 @@ def _() -> Made:
     return Made(jpeg(icc_profile=b"no profile " + MARK), copied=jpeg())
 
 
+@case("jpeg-profile-of-a-space-without-a-name")
+def _() -> Made:
+    return Made(jpeg(icc_profile=srgb()[:16] + b"\x80" + srgb()[17:]), copied=jpeg())
+
+
 @case("jpeg-profile-of-another-space")
 def _() -> Made:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()

@@ -83,7 +83,7 @@ def _space(profile: bytes) -> str:
     """The colour space that a profile describes; empty where it is damaged."""
     try:
         return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):  # the name of the space is read as text
         return ""
 
 

@@ -35,7 +35,6 @@ _PROGRAM = Path(__file__).with_name("heif_decoder.py")
 _SECONDS_TO_START, _SECONDS_TO_END = 60, 5
 # On the clock. Of processor time a decoder has less, so that a busy machine ends none: this is for one that waits for itself.
 _SECONDS, _SECONDS_PER_MEGAPIXEL = 30, 3
-_PIPE_BYTES = 2**20
 _PADDING = 4096  # bytes that a line of pixels may have more than it needs
 _CRASHED = "its decoder crashed"
 
@@ -124,7 +123,6 @@ class _Decoder:
             stderr=subprocess.DEVNULL,
             env={name: value for name, value in os.environ.items() if not name.startswith("PREDILECT_")},  # a server's token
             start_new_session=True,  # Ctrl-C on the terminal is answered by this process alone
-            pipesize=_PIPE_BYTES,
         )
 
     def ask(self, data: bytes, max_pixels: int) -> _Answer:
