@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import resource
+import subprocess
 
 import pytest
 
 from made_close_ups import damage
+from made_processes import mounted
 from predilect.atlas.audit import AUDIT_FILE
 from predilect.atlas.examine import examine
 from predilect.cli import main
+from predilect.cli.data import SPLITS_FILE
 
 
 def run(*arguments: object) -> int:
@@ -84,3 +88,63 @@ def test_a_damaged_image_ends_the_audit_with_one_sentence_and_writes_nothing(cli
     assert "the packed image of 'p3' (row 4, made from p3.jpg) is not what was packed" in out.out + out.err
     assert "Traceback" not in out.out + out.err
     assert not (clinic.path / AUDIT_FILE).exists()
+
+
+def no_room(atlas):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    return "File too large", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def read_only(atlas):
+    if not mounted(atlas.path, "--bind", str(atlas.path)):
+        pytest.skip("needs the right to mount a file system")
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(atlas.path)], check=True)
+    return "Read-only file system", lambda: subprocess.run(["umount", "--lazy", str(atlas.path)], check=True)
+
+
+def a_folder_in_its_place(atlas):
+    for name in (AUDIT_FILE, SPLITS_FILE):
+        (atlas.path / name).mkdir()
+    return "Is a directory", lambda: None
+
+
+@pytest.mark.parametrize("hinder", [no_room, read_only, a_folder_in_its_place])
+@pytest.mark.parametrize(
+    ("command", "work", "name"), [("audit", "audit.examine", AUDIT_FILE), ("split", "data.copies_of", SPLITS_FILE)]
+)
+def test_what_cannot_be_written_is_told_before_the_work(clinic, capsys, monkeypatch, hinder, command, work, name):
+    monkeypatch.setattr(f"predilect.cli.{work}", lambda *_, **__: pytest.fail("minutes of work for nothing"))
+    reason, undo = hinder(clinic)
+    try:
+        assert run(command, clinic.path) == 1
+    finally:
+        undo()
+    assert capsys.readouterr().err.startswith(f"error {clinic.path / name} cannot be written: {reason}")
+    assert not [path for path in clinic.path.iterdir() if path.name.startswith(".writing")]
+
+
+def test_the_audit_that_is_there_stays_where_a_new_one_finds_no_room(clinic, capsys):
+    assert run("audit", clinic.path) == 0
+    before = (clinic.path / AUDIT_FILE).read_bytes()
+    _, undo = no_room(clinic)
+    try:
+        assert run("audit", clinic.path) == 1
+    finally:
+        undo()
+    assert (clinic.path / AUDIT_FILE).read_bytes() == before
+
+
+def test_what_was_found_is_shown_though_the_disk_has_filled_up_meanwhile(clinic, capsys, monkeypatch):
+    def found(*given, **more):
+        audit = examine(*given, **more)
+        (clinic.path / AUDIT_FILE).mkdir()
+        return audit
+
+    monkeypatch.setattr("predilect.cli.audit.examine", found)
+    assert run("audit", clinic.path) == 1
+    shown = capsys.readouterr()
+    assert "p0, p5" in shown.out
+    assert "Labels differ within 1 cluster of copies" in shown.out
+    assert f"audit     {clinic.path}" not in shown.out
+    assert "audit.json cannot be written: Is a directory" in shown.err

@@ -16,7 +16,17 @@ import pytest
 from made_processes import die, in_child, mounted
 from predilect import files
 from predilect.errors import DiskError, PredilectError
-from predilect.files import check_place, is_sealed, remove_leftovers, replacing, replacing_folder, seal, share_files, write_text
+from predilect.files import (
+    check_place,
+    is_sealed,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    seal,
+    share_files,
+    try_file,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -408,3 +418,14 @@ def test_a_seal_holds_for_the_content_and_not_for_its_form():
     assert not is_sealed({**sealed, "b": [1, 2.5, 0]})
     assert not is_sealed({**sealed, "c": 1})
     assert not is_sealed({key: value for key, value in sealed.items() if key != "sha256"})
+
+
+def test_trying_a_file_leaves_everything_as_it_was(tmp_path):
+    try_file(tmp_path / "some.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "some.json").write_text("old")
+    os.utime(tmp_path / "some.json", (1, 1))
+    try_file(tmp_path / "some.json")
+    assert (tmp_path / "some.json").read_text() == "old"
+    assert (tmp_path / "some.json").stat().st_mtime == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["some.json"]

@@ -35,11 +35,13 @@ __all__ = [
     "replacing_folder",
     "seal",
     "share_files",
+    "try_file",
     "write_json",
     "write_text",
 ]
 
 _SEAL = "sha256"
+_TRIED = 4096  # bytes; a file system gives no less
 _SYNCED_AT_ONCE = 16  # a disk answers as many such requests together as fast as one
 
 
@@ -119,6 +121,20 @@ def check_place(path: Path) -> None:
         )
     if _is_mounted(target):
         raise PredilectError(f"{path} cannot be replaced, since a disk is mounted there; choose a folder inside it")
+
+
+def try_file(path: Path) -> None:
+    """Try, before any long work, whether a file can be written; one that is there is replaced by a copy of itself.
+
+    Raises:
+        DiskError: If it cannot, because its folder may only be read, the disk is full, or the file may not be replaced.
+    """
+    if path.exists():
+        with replacing(path) as temporary:
+            shutil.copy2(path, temporary)
+        return
+    with telling(path), _beside(path) as folder:
+        (folder / path.name).write_bytes(bytes(_TRIED))
 
 
 def share_files(folder: Path, other: Path, *, but: Collection[str] = ()) -> None:

@@ -9,6 +9,7 @@ from predilect.atlas.audit_parts import Cluster
 from predilect.atlas.examine import examine
 from predilect.atlas.folder import Atlas
 from predilect.cli.show import console, counting_each, print_table
+from predilect.files import try_file
 from predilect.report.audit_page import audit_cautions, described, few, share
 from predilect.report.wording import many
 
@@ -30,9 +31,11 @@ def audit_command(atlas: Path, /) -> None:
         atlas: The atlas folder.
     """
     opened = Atlas.open(atlas)
+    place = opened.path / AUDIT_FILE
+    try_file(place)
     with counting_each() as tell:
         audit = examine(opened, on_progress=tell)
-    audit.write(opened.path / AUDIT_FILE)
+    # Shown before they are written: a disk that has filled up meanwhile takes none of them.
     _print_classes(audit)
     _print_missing(audit)
     _print_clusters(audit)
@@ -40,7 +43,8 @@ def audit_command(atlas: Path, /) -> None:
         console.print(f"{name:<10}{sentence}")
     for caution in audit_cautions(audit):
         console.print(f"note      {caution}")
-    console.print(f"audit     {opened.path / AUDIT_FILE}")
+    audit.write(place)
+    console.print(f"audit     {place}")
 
 
 def _print_classes(audit: Audit) -> None:

@@ -22,6 +22,7 @@ from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.splits import Splits, make_splits
 from predilect.cli.show import Seed, console, counting, counting_each, print_table
 from predilect.errors import AtlasError, SplitError, nearest
+from predilect.files import try_file
 from predilect.labels.taxonomy import Taxonomy
 from predilect.report.audit_page import LONG_CHAIN, crowding
 from predilect.report.wording import many
@@ -136,7 +137,9 @@ def split_atlas(atlas: Atlas, *, folds: int, tuning: float = 0.0, seed: int = 0)
     Raises:
         AtlasError: If the packed images or an audit cannot be read.
         SplitError: If there are too few groups or a setting is out of its range.
+        DiskError: If the folds cannot be written, which is tried before copies are looked for.
     """
+    try_file(atlas.path / SPLITS_FILE)
     with counting_each() as tell:
         copies = copies_of(atlas, on_progress=tell)
     splits = make_splits(
