@@ -115,6 +115,7 @@ def made_evaluation(
             n_lesion_known=21657,
             n_site_known=sum(n_site.values()),
             machine_made=MACHINE,
+            machine_made_counted=False,
         ),
         systems=scored,
         comparisons=comparisons,

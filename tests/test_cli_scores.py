@@ -86,3 +86,73 @@ def test_evaluate_repeats_what_the_sources_of_a_runs_truth_say(place, tmp_path):
     table = f"mtl={place.run / 'mtl' / 'seed-1' / 'predictions.parquet'}"
     assert leave("evaluate", "--predictions", table, "--truth", tmp_path / "truth.parquet", "--out", tmp_path / "scores") == 0
     assert json.loads((tmp_path / "scores" / "report.json").read_text())["notes"][0] == "Drawn by a program."
+
+
+def marked(place, folder: Path) -> tuple[Path, list[str]]:
+    """The truth of the run with two lesions marked as machine-made and a note, and its lesions."""
+    known = Truth.read(place.run / "truth.parquet")
+    lesions = list(known.labels["lesion"].columns)
+    noted = replace(Truth.read(place.run / "truth.parquet", lesions[:2]), notes=("Drawn by a program.",))
+    noted.write(folder / "truth.parquet")
+    return folder / "truth.parquet", [name.removeprefix("lesion/") for name in lesions]
+
+
+def test_machine_made_labels_count_where_asked_for_and_that_is_said_first(place, tmp_path, capsys):
+    truth, lesions = marked(place, tmp_path)
+    given = ("evaluate", "--predictions", f"mtl={place.run / 'mtl'}", "--truth", truth, "--out")
+    assert leave(*given, tmp_path / "without") == 0
+    capsys.readouterr()
+    assert leave(*given, tmp_path / "with", "--count-machine-made") == 0
+    working, first, second = capsys.readouterr().out.splitlines()[:3]
+    assert working == "resampling"
+    assert first == "note      Drawn by a program."
+    assert second.startswith(f"note      A model, not a person, made the labels of {lesions[0]} and {lesions[1]}: they are counted")
+    without, counted = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("without", "with"))
+    for report, n, is_counted in ((without, len(lesions) - 2, False), (counted, len(lesions), True)):
+        scored = report["systems"]["mtl"]["lesion"]
+        averages = [item["ap"] for item in scored["per_class"].values() if is_counted or not item["machine_made"]]
+        assert scored["n_classes_defined"] == sum(value is not None for value in averages) <= n
+        assert scored["map_class"] == pytest.approx(sum(averages) / n)
+        assert [name for name, item in scored["per_class"].items() if item["machine_made"]] == lesions[:2]
+        assert report["truth"]["machine_made"] == lesions[:2]
+        assert report["truth"]["machine_made_counted"] is is_counted
+        assert report["notes"][0] == "Drawn by a program."
+        assert ("counted in the means" in report["notes"][1]) is is_counted
+    assert "counted in the means above" in (tmp_path / "with" / "report.html").read_text()
+    assert "counted in the means" not in (tmp_path / "without" / "report.html").read_text()
+
+
+def test_counting_machine_made_labels_where_none_is_marked_is_an_error(place, tmp_path, capsys):
+    table = f"mtl={place.run / 'mtl' / 'seed-1' / 'predictions.parquet'}"
+    given = ("evaluate", "--predictions", table, "--truth", place.run / "truth.parquet", "--out", tmp_path / "scores")
+    assert leave(*given, "--count-machine-made") == 1
+    assert "marks no label as machine-made" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_the_folder_of_a_runs_system_gives_the_tables_of_all_its_seeds(place, tmp_path, capsys):
+    table = Predictions.read(place.run / "mtl" / "seed-1" / "predictions.parquet")
+    other = replace(table, seeds=table.seeds + 1)
+    for seed, part in enumerate((table, other), start=1):
+        part.write(tmp_path / "mtl" / f"seed-{seed}" / "predictions.parquet")
+    given = ("evaluate", "--truth", place.run / "truth.parquet", "--out")
+    assert leave(*given, tmp_path / "scores", "--predictions", f"mtl={tmp_path / 'mtl'}") == 0
+    report = json.loads((tmp_path / "scores" / "report.json").read_text())
+    assert list(report["systems"]["mtl"]["seeds"]) == ["1", "2"]
+    assert report["provenance"]["predictions"] == {"mtl": "mtl"}
+    shutil.copy(place.run / "resnet" / "seed-1" / "predictions.parquet", tmp_path / "mtl" / "seed-2")
+    assert leave(*given, tmp_path / "other", "--predictions", f"mtl={tmp_path / 'mtl'}") == 1
+    assert "seed-2/predictions.parquet has other label columns than" in one_line(capsys.readouterr().err)
+    assert leave(*given, tmp_path / "other", "--predictions", f"mtl={tmp_path}") == 1
+    assert "is a folder without seed-<number>/predictions.parquet" in one_line(capsys.readouterr().err)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_resampling(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("predilect.cli.scores.evaluate", lambda *_, **__: pytest.fail("minutes of work for nothing"))
+    (tmp_path / "file").touch()
+    table = f"mtl={place.run / 'mtl'}"
+    assert (
+        leave("evaluate", "--predictions", table, "--truth", place.run / "truth.parquet", "--out", tmp_path / "file" / "scores")
+        == 1
+    )
+    assert "cannot be written: Not a directory" in one_line(capsys.readouterr().err)

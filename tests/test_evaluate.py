@@ -227,6 +227,26 @@ def test_machine_made_lesions_have_a_row_but_count_nowhere(truth, systems, evalu
     assert by_hand.systems["mtl"].lesion.map_image != lesion.map_image
 
 
+def test_machine_made_lesions_count_where_asked_for_and_stay_marked_without_a_p(truth, systems):
+    drawn = {"n_resamples": 200, "n_resamples_p": 200}
+    asked = evaluate(truth, systems, **drawn, count_machine_made=True)
+    unmarked = evaluate(made_truth(space=LabelSpace((Task("lesion", LESIONS), SPACE["site"]))), systems, **drawn)
+    for name, system in asked.systems.items():
+        if system.lesion is None:
+            continue
+        other = unmarked.systems[name].lesion
+        marks = {lesion: item.machine_made for lesion, item in system.lesion.per_class.items()}
+        assert marks == {lesion: lesion == "erythema" for lesion in LESIONS}
+        plain = {lesion: item.model_copy(update={"machine_made": False}) for lesion, item in system.lesion.per_class.items()}
+        assert system.lesion.model_copy(update={"per_class": plain}) == other
+    assert (asked.truth.machine_made, asked.truth.machine_made_counted) == (("erythema",), True)
+    without_p = {row.class_name for row in asked.comparisons if row.metric == "ap" and row.p is None}
+    assert without_p == {"erythema", "scar"}
+    headlines = [[row for row in each.comparisons if row.class_name is None] for each in (asked, unmarked)]
+    assert headlines[0] == headlines[1]
+    assert {item.lesion for pair in asked.gains for item in pair.lesions} <= {*LESIONS} - {"erythema"}
+
+
 def test_counts(truth, evaluation):
     labels = truth.values["lesion"]
     found = evaluation.systems["resnet"].lesion

@@ -168,6 +168,7 @@ def test_the_report_keeps_its_schema_and_its_numbers():
     assert document["notes"][:3] == [RANDOM, *NOTES]
     assert document["truth"] == {
         "n_images": 7, "n_groups": 6, "grouped": True, "n_lesion_known": 6, "n_site_known": 5, "machine_made": ["scale"],
+        "machine_made_counted": False,
     }  # fmt: skip
     lesion, site = document["systems"]["mtl"]["lesion"], document["systems"]["mtl"]["site"]
     # By hand from the scores above: the only erosion comes last and the only excoriation fourth of the five known, the papules

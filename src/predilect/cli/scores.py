@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,9 +16,10 @@ from pydantic import JsonValue
 from predilect.cli.show import command_line, console, counting, print_headline, print_table
 from predilect.errors import RunError, TableError
 from predilect.evaluation.evaluate import evaluate
+from predilect.files import try_file
 from predilect.predictions import Predictions, Truth
 from predilect.report.report import build_report, write_report
-from predilect.run import Run
+from predilect.run import PREDICTIONS_FILE, Run
 
 __all__ = ["evaluate_command", "predict_command", "report_command"]
 
@@ -28,6 +30,7 @@ def evaluate_command(
     truth: Path,
     out: Path,
     machine_made: Annotated[list[str], Parameter(consume_multiple=True, negative="")] = [],  # noqa: B006 - cyclopts reads the default
+    count_machine_made: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
     """Score any program's tables: average precision, site accuracy, paired differences, all with intervals.
 
@@ -36,10 +39,12 @@ def evaluate_command(
     Example: `predilect evaluate --predictions resnet=a.parquet mtl=b.csv --truth truth.csv --out scores`
 
     Args:
-        predictions: NAME=FILE for each system, the baseline first.
-        truth: What is known of the same photographs.
+        predictions: NAME=FILE for each system, the baseline first; of a run also NAME=RUN/SYSTEM, which takes the tables of all its seeds.
+        truth: What is known of the same photographs, such as RUN/truth.parquet.
         out: The folder to make.
-        machine_made: Label columns of the truth that a model made; they stay out of headline means.
+        machine_made: Label columns of the truth that a model made, beside those that a Parquet file marks itself; they stay out of
+            headline means.
+        count_machine_made: Count them in the headline means all the same; they stay marked, and the report begins by saying so.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TableError(f"{out} already exists; choose another folder or remove it")
@@ -52,18 +57,39 @@ def evaluate_command(
             raise TableError(f"--predictions {item}: the name {name!r} stands twice")
         files[name] = Path(file)
     known = Truth.read(truth, machine_made)
-    tables = {name: Predictions.read(file) for name, file in files.items()}
+    if count_machine_made and not any(task.machine for task in known.labels.tasks):
+        raise TableError(f"--count-machine-made: {truth} marks no label as machine-made, and --machine-made names none")
+    tables = {name: _predictions(file) for name, file in files.items()}
+    try_file(out / "report.json")
     with counting("resampling") as tell:
-        evaluation = evaluate(known, tables, on_progress=tell)
+        evaluation = evaluate(known, tables, count_machine_made=count_machine_made, on_progress=tell)
     provenance: dict[str, JsonValue] = {
         "command": command_line(),
         "truth": truth.name,
         "predictions": {name: file.name for name, file in files.items()},
     }
     report = build_report(evaluation, provenance=provenance, curves=None, notes=known.notes, title=", ".join(files))
-    write_report(report, out)
+    for note in report.document.notes:
+        console.print(f"note      {note}")
     print_headline(evaluation)
+    write_report(report, out)
     console.print(f"report    {out / 'report.html'}")
+
+
+def _predictions(path: Path) -> Predictions:
+    """The table at a path, or those of all training seeds of a system of a run."""
+    if not path.is_dir():
+        return Predictions.read(path)
+    files = sorted(path.glob(f"seed-*/{PREDICTIONS_FILE}"))
+    if not files:
+        raise TableError(
+            f"{path} is a folder without seed-<number>/{PREDICTIONS_FILE}; give a table, or the folder of a run's system"
+        )
+    seeds = [Predictions.read(file) for file in files]
+    for file, table in zip(files, seeds, strict=True):
+        if table.labels != seeds[0].labels:
+            raise TableError(f"{file} has other label columns than {files[0]}, or in another order")
+    return replace(Predictions.concatenate(seeds), origin=str(path))
 
 
 def report_command(run: Path, /) -> None:

@@ -32,6 +32,7 @@ def evaluate(
     n_resamples_p: int = 10_000,
     seed: int = 0,
     pairs: Sequence[tuple[str, str]] | None = None,
+    count_machine_made: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score systems against the truth, with intervals, and compare them in pairs.
@@ -46,6 +47,7 @@ def evaluate(
         n_resamples_p: For p, at least 1.
         seed: Of the resampling.
         pairs: (system, baseline) to compare in the tasks they share; None: each system with every one given before it.
+        count_machine_made: Whether labels that a model made count in the headline numbers. Their classes have no p either way.
         on_progress: Called with the resamples done so far and all there are.
 
     Returns:
@@ -66,9 +68,10 @@ def evaluate(
             raise ValueError(f"cannot compare {name!r}, the systems are {', '.join(systems)}")
     matched = {name: {s: check_matching(part, truth) for s, part in table.by_seed().items()} for name, table in systems.items()}
     groups = truth.group_indices()
+    counted = {task.name: counted_classes(task, machine_made=count_machine_made) for task in truth.labels.tasks}
     folds = common_folds([part for parts in matched.values() for part in parts.values()], groups)
     measures = {
-        (name, task): {s: _measure(part, truth, task, groups, folds) for s, part in parts.items()}
+        (name, task): {s: _measure(part, truth, task, groups, counted=counted[task], folds=folds) for s, part in parts.items()}
         for name, parts in matched.items()
         for task in next(iter(parts.values())).labels.names
     }
@@ -78,9 +81,9 @@ def evaluate(
     total = max(n_resamples, n_resamples_p) if paired else n_resamples
     blocks = _counted_off(resample_groups(n_groups, total, seed), total, on_progress)
     scored = _resample(measures, paired, blocks, n_resamples)
-    supports = {task.name: Support.of(task, truth.values[task.name], groups) for task in truth.labels.tasks}
+    supports = {task.name: Support.of(task, truth.values[task.name], groups, counted[task.name]) for task in truth.labels.tasks}
     return Evaluation(
-        truth=_summary(truth, n_groups),
+        truth=_summary(truth, n_groups, count_machine_made=count_machine_made),
         systems={name: _system_scores(name, list(parts), scored, supports, n_resamples) for name, parts in matched.items()},
         comparisons=[
             row
@@ -111,10 +114,15 @@ def _fold_balance(truth: Truth, folds: NDArray[np.int64], groups: NDArray[np.int
 
 
 def _measure(
-    predictions: Predictions, truth: Truth, task: str, groups: NDArray[np.int64], folds: NDArray[np.int64] | None
+    predictions: Predictions,
+    truth: Truth,
+    task: str,
+    groups: NDArray[np.int64],
+    *,
+    counted: NDArray[np.bool_],
+    folds: NDArray[np.int64] | None,
 ) -> Measures:
     scores, labels = predictions.scores[task], truth.values[task]
-    counted = counted_classes(truth.labels[task])
     if task == LESION:
         return LesionMeasures.of(scores, labels, groups, counted, folds)
     return SiteMeasures.of(scores, labels, groups, counted)
@@ -181,7 +189,7 @@ def _system_scores(
     )
 
 
-def _summary(truth: Truth, n_groups: int) -> TruthSummary:
+def _summary(truth: Truth, n_groups: int, *, count_machine_made: bool) -> TruthSummary:
     known = {name: int((values >= 0).any(axis=1).sum()) for name, values in truth.values.items()}
     return TruthSummary(
         n_images=len(truth),
@@ -190,4 +198,5 @@ def _summary(truth: Truth, n_groups: int) -> TruthSummary:
         n_lesion_known=known.get(LESION, 0),
         n_site_known=known.get(SITE, 0),
         machine_made=tuple(name for task in truth.labels.tasks for name in task.classes if name in task.machine),
+        machine_made_counted=count_machine_made,
     )

@@ -216,14 +216,15 @@ class _Lost:
         lost = np.stack([by_group(loss) for table in shown.values() for loss in _losses(table, labels)])  # (2 J, L, G)
         lost = lost.reshape(len(shown), len(LOSSES), n_lesions, n_groups)
         known = by_group((labels >= 0).astype(np.float64))
-        averaged = counted_classes(truth.labels[LESION]) & (labels == 1).any(axis=0)
+        counted = counted_classes(truth.labels[LESION])
+        averaged = counted & (labels == 1).any(axis=0)
 
         def means(multiplicities: Floats) -> Floats:
             per_class = ratio(lost @ multiplicities, known @ multiplicities)
             return np.concatenate([per_class, mean_defined(per_class[:, :, averaged], axis=2)[:, :, None]], axis=2)
 
         blocks = [means(drawn.astype(np.float64)) for drawn in resample_groups(n_groups, n_resamples, seed)]
-        support = Support.of(truth.labels[LESION], labels, groups)
+        support = Support.of(truth.labels[LESION], labels, groups, counted)
         return cls(support, means(np.ones((n_groups, 1)))[..., 0], np.concatenate(blocks, axis=-1))
 
     def losses(self, system: int, lesion: int | None, n_resamples: int) -> Losses:

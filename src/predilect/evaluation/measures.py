@@ -22,9 +22,9 @@ Numbers = dict[str, Floats]
 """By the names in `HEADLINES` and `PER_CLASS`: (), and (C,) per class; in b resamples (b,), and (C, b) per class."""
 
 
-def counted_classes(task: Task) -> NDArray[np.bool_]:
-    """(C,) which classes count in headline numbers: those whose labels no model made."""
-    return np.array([name not in task.machine for name in task.classes])
+def counted_classes(task: Task, *, machine_made: bool = False) -> NDArray[np.bool_]:
+    """(C,) which classes count in headline numbers: those whose labels no model made, and the others only if asked for."""
+    return np.array([machine_made or name not in task.machine for name in task.classes])
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -37,7 +37,8 @@ class _Result(BaseModel):
 class LesionClassScores(_Result):
     """One lesion: average precision, and how many photographs and groups it rests on.
 
-    The interval is None below 10 positive groups. `machine_made` classes stay out of every mean.
+    The interval is None below 10 positive groups. `machine_made` classes stay out of every mean unless
+    `TruthSummary.machine_made_counted`.
     """
 
     ap: float | None
@@ -252,7 +253,8 @@ class FoldBalance(_Result):
 class TruthSummary(_Result):
     """What was scored: how many photographs and groups, and how much is known of each task.
 
-    `grouped` is False where the truth names no groups and each photograph counted as its own.
+    `grouped` is False where the truth names no groups and each photograph counted as its own. `machine_made_counted` is True where
+    the classes in `machine_made` were counted in the headline numbers, which only who asks for it gets.
     """
 
     n_images: int
@@ -261,6 +263,7 @@ class TruthSummary(_Result):
     n_lesion_known: int
     n_site_known: int
     machine_made: tuple[str, ...]
+    machine_made_counted: bool
 
 
 class Evaluation(_Result):

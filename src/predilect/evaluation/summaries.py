@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predilect.evaluation.intervals import MIN_POSITIVE_GROUPS, bootstrap_p, count_by_group, holm, percentile_interval
-from predilect.evaluation.measures import HEADLINES, PER_CLASS, Measures, Numbers, SiteMeasures, counted_classes
+from predilect.evaluation.measures import HEADLINES, PER_CLASS, Measures, Numbers, SiteMeasures
 from predilect.evaluation.metrics import Floats
 from predilect.evaluation.scores import Comparison, LesionClassScores, LesionScores, SeedScores, SiteClassScores, SiteScores
 from predilect.labels.tasks import LESION, SITE, Task
@@ -42,15 +42,15 @@ class Support:
     n_groups: int
 
     @classmethod
-    def of(cls, task: Task, labels: NDArray[np.int8], groups: NDArray[np.int64]) -> Support:
+    def of(cls, task: Task, labels: NDArray[np.int8], groups: NDArray[np.int64], counted: NDArray[np.bool_]) -> Support:
         """Count the labels of one task.
 
         Args:
             task: C classes.
             labels: (N, C) of 1, 0 or -1.
             groups: (N,) group numbers from 0.
+            counted: (C,) which classes are in the headline numbers.
         """
-        counted = counted_classes(task)
         rows, classes = np.nonzero(labels == 1)
         by_group = count_by_group(classes, groups[rows], (labels.shape[1], int(groups.max()) + 1))
         in_headline = (labels[:, counted] == 1).any(axis=1)
@@ -114,7 +114,7 @@ def lesion_scores(scored: Resampled, support: Support, n_resamples: int) -> Lesi
             n_positive=int(support.n_positive[k]),
             n_positive_groups=int(support.n_positive_groups[k]),
             n_known=int(support.n_known[k]),
-            machine_made=not support.counted[k],
+            machine_made=name in support.task.machine,
         )
     return LesionScores(
         **_headlines(scored, LESION, support, n_resamples),
@@ -174,7 +174,7 @@ def compare(
         points = [system.point(cell[0])[cell[1]] for system in scored]
         first, second = (system.resamples[cell[0]][cell[1]] for system in scored)
         low, high, n_defined = _interval(first[:n_resamples] - second[:n_resamples], n_groups)
-        tested = n_groups >= MIN_POSITIVE_GROUPS and (k is None or bool(support.counted[k]))
+        tested = n_groups >= MIN_POSITIVE_GROUPS and (k is None or support.task.classes[k] not in support.task.machine)
         folds = [system.point("map_class_fold_mean") for system in scored] if metric == "map_class" else [np.nan, np.nan]
         return Comparison(
             system_a=names[0],

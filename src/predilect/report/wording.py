@@ -174,9 +174,11 @@ def cautions(evaluation: Evaluation) -> list[str]:
             "person or lesion, the intervals are too narrow, and the scores too high where the folds were drawn that way too."
         )
     if truth.machine_made:
+        place = "stay out of all means"
+        if truth.machine_made_counted:
+            place = "are counted in the means, as was asked for, which so tell also how well that model is copied,"
         found.append(
-            f"A model, not a person, made the labels of {listed(truth.machine_made)}: they stay out of all means and stand in "
-            "a table of their own."
+            f"A model, not a person, made the labels of {listed(truth.machine_made)}: they {place} and stand in a table of their own."
         )
     if evaluation.systems and all(len(system.seeds) == 1 for system in evaluation.systems.values()):
         found.append("Each system was trained with one seed only: how much training itself scatters is not seen here.")
