@@ -77,6 +77,28 @@ def test_lines_to_names_cross_in_no_crowd(n):
     assert not any(cross(*one, *other) for one, other in itertools.combinations(joined, 2))
 
 
+def from_line(start, end, dot) -> float:
+    """How far a dot is from the line between two points."""
+    way = end - start
+    along = np.clip(np.dot(dot - start, way) / np.dot(way, way), 0, 1)
+    return float(np.hypot(*(start + along * way - dot)))
+
+
+@pytest.mark.parametrize("apart", [5.0, 6.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_lines_to_names_go_through_no_other_dot(seed, apart):
+    """Ten dots close together, yet apart: a line through one of them would seem to be its own."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2)
+    dots = np.array([90.0, 70.0]) + apart * rng.permutation(grid)[:10] + rng.uniform(-0.5, 0.5, (10, 2))
+    sizes = np.column_stack([rng.uniform(50, 80, 10), np.full(10, 8.0)])
+    places = place_names(dots, sizes, 3.4, np.empty((0, 4)), np.array([0.0, 0.0, 220.0, 180.0]))
+    assert None not in places
+    lines = [(k, place.end) for k, place in enumerate(places) if place.joined]
+    assert len(lines) > 1
+    assert min(from_line(dots[k], end, dot) for k, end in lines for j, dot in enumerate(dots) if j != k) > 1.7
+
+
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 14))
 @settings(max_examples=12, deadline=None)
 def test_names_find_places_of_their_own_in_any_scatter(seed, n):

@@ -1,6 +1,6 @@
 """Where names stand beside the dots of a scatter plot: near their own, over no other, each joined to its dot by a line where it is far.
 
-No two of these lines cross, for a reader could not tell which name is whose.
+No two of these lines cross and none goes through another dot where that can be, for a reader could not tell which name is whose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONG = 60.0  # that its line is so long, once more
 _FAR = 5.0  # that it needs a line
 _MISTAKEN = 8.0  # that it needs none and another dot is nearer
 _COVERS = 0.1  # each point of a whisker that it covers
-_CROSSES = 16.0  # its line across another dot
+_CROSSES = 200.0  # its line across another dot, which a reader could take for its own
 _TANGLED = 300.0  # its line across another's: worse than any length
 _THROUGH = 80.0  # a line through a name
 _ON_TOP = 1e4  # a name over another
