@@ -163,11 +163,29 @@ def test_resuming_what_was_never_started_starts_it_and_says_so(place, tmp_path, 
     assert "nothing to resume" not in capsys.readouterr().out
 
 
-def test_a_lost_checkpoint_is_told_of_and_the_training_starts_again(place, tmp_path, capsys):
-    shutil.copytree(place.run, tmp_path / "run")
-    folder = tmp_path / "run" / "mtl" / "seed-1" / "fold-1"
+def test_a_lost_checkpoint_is_told_of_and_nothing_is_overwritten(place, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(place.run, run)
+    folder = run / "mtl" / "seed-1" / "fold-1"
     (folder / "result.json").unlink()
-    before = (folder / "predictions.parquet").read_bytes()
-    assert again(replace(place, run=tmp_path / "run"), "--refit", "mtl") == 0
-    assert f"resume    {folder} has a log and no checkpoint: this training starts from the beginning" in capsys.readouterr().out
-    assert (folder / "predictions.parquet").read_bytes() == before
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert again(replace(place, run=run), "--refit", "mtl") == 1
+    told = one_line(capsys.readouterr().err)
+    assert f"{folder / 'checkpoint' / 'state.safetensors'}: there is no such file" in told
+    assert f"remove {folder} to start this training again" in told
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    shutil.rmtree(folder)
+    assert again(replace(place, run=run), "--refit", "mtl") == 0
+    assert (folder / "predictions.parquet").read_bytes() == before[folder / "predictions.parquet"]
+
+
+def test_an_edited_checkpoint_is_told_of_and_nothing_is_overwritten(place, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(place.run, run)
+    folder = run / "mtl" / "seed-1" / "fold-1"
+    (folder / "result.json").unlink()
+    (folder / "checkpoint" / "state.safetensors").write_bytes((folder / "checkpoint" / "weights.safetensors").read_bytes()[:-1])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert again(replace(place, run=run), "--refit", "mtl") == 1
+    assert f"remove {folder} to start this training again" in one_line(capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -119,19 +119,40 @@ def test_a_checkpoint_is_due_by_the_clock_whatever_the_log_does(fabric, small_at
     assert written == [3, 6, 9, 11]
 
 
-def test_a_kill_between_log_and_checkpoint_loses_and_repeats_nothing(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
-    write, calls = loop.write_checkpoint, []
+@pytest.mark.parametrize("last", [1, 6, 12])
+def test_a_kill_between_checkpoint_and_log_loses_and_repeats_nothing(
+    fabric, small_atlas, small_recipe, tmp_path, monkeypatch, last
+):
+    write, saved, killed = loop.write_text, loop.write_checkpoint, []
+    written = []
 
-    def kill_once(path, checkpoint):
-        calls.append(checkpoint.progress["iteration"])
-        if path.is_relative_to(tmp_path / "parts") and checkpoint.progress["iteration"] == 6 and calls.count(6) == 1:
-            assert log_lines(tmp_path / "parts")[-1]["iteration"] == 6
+    def kill_once(path, text):
+        if path.is_relative_to(tmp_path / "parts") and written[-1] == last and not killed:
+            killed.append(path)
+            state = read_checkpoint(tmp_path / "parts" / "checkpoint" / "state.safetensors", "i")
+            assert state.progress["iteration"] == last
             raise KilledError
-        write(path, checkpoint)
+        write(path, text)
 
-    monkeypatch.setattr(loop, "write_checkpoint", kill_once)
+    def save(path, checkpoint):
+        written.append(checkpoint.progress["iteration"])
+        saved(path, checkpoint)
+
+    monkeypatch.setattr(loop, "write_text", kill_once)
+    monkeypatch.setattr(loop, "write_checkpoint", save)
     assert_resumed_ends_the_same(partial(train, fabric, small_atlas, small_recipe), tmp_path, monkeypatch)
-    assert calls.count(6) == 2  # after the kill, iteration 6 is done again
+    assert written[-12:] == list(range(1, 13))  # no iteration was done twice
+    assert killed
+
+
+def test_a_log_without_its_checkpoint_is_not_overwritten(fabric, small_atlas, small_recipe, tmp_path):
+    train(fabric, small_atlas, small_recipe, tmp_path)
+    (tmp_path / "checkpoint" / "state.safetensors").unlink()
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"checkpoint/state.safetensors: there is no such file, though by its log.jsonl"):
+        train(fabric, small_atlas, small_recipe, tmp_path)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+    assert not any((tmp_path / "checkpoint").iterdir())
 
 
 def test_a_checkpoint_of_another_training_is_refused(fabric, small_atlas, small_recipe, tmp_path):

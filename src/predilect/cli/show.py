@@ -70,9 +70,7 @@ def print_fresh_start(out: Path, *, resume: bool) -> None:
 
 
 def print_resumed(run: Run) -> None:
-    """Say what of a run that goes on starts again, and what is no longer as it was."""
-    for folder in run.without_checkpoint():
-        console.print(f"resume    {folder} has a log and no checkpoint: this training starts from the beginning")
+    """Say what of a run that goes on is no longer as it was."""
     for note in run.notes()[len(run.info["notes"]) :]:
         console.print(f"note      {note}")
 

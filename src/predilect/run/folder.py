@@ -174,7 +174,7 @@ class Run:
                 yield from (log.parent for log in sorted(self.seed_folder(system, seed).glob(f"*/{LOG_FILE}")))
 
     def without_checkpoint(self) -> list[Path]:
-        """Folders of trainings that have begun and not ended, and of which no checkpoint is left: they start again."""
+        """Folders of trainings that have begun and not ended, and whose checkpoint was lost: it is written before the log."""
         done = (_RESULT_FILE, STATE_FILE)
         left = [folder for folder in self._trainings() if not any((folder / name).is_file() for name in done)]
         return [folder for folder in left if folder.name.startswith("fold-") or not (self.path / "bundle").exists()]

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from predilect.errors import RunError
 from predilect.files import replacing
+from predilect.run import LOG_FILE, STATE_FILE
 
-__all__ = ["Checkpoint", "load_tensors", "optimizer_tensors", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "load_tensors", "lost_checkpoint", "optimizer_tensors", "read_checkpoint", "write_checkpoint"]
 
 _SCHEMA_VERSION = 1
 
@@ -86,7 +87,7 @@ def read_checkpoint(path: Path, identity: str) -> Checkpoint:
     Raises:
         RunError: If the file is damaged, of another schema version, or belongs to another training.
     """
-    remedy = "remove it to start this training again"
+    remedy = _start_again(path.parent.parent)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -103,6 +104,18 @@ def read_checkpoint(path: Path, identity: str) -> Checkpoint:
             f"or choose another folder"
         )
     return Checkpoint(identity, json.loads(header["progress"]), tensors)
+
+
+def lost_checkpoint(folder: Path) -> RunError:
+    """What is said of a training that has begun, as its log shows, and of which no checkpoint is left: nothing of it is overwritten.
+
+    Args:
+        folder: Of the training.
+    """
+    return RunError(
+        f"{folder / STATE_FILE}: there is no such file, though by its {LOG_FILE} the training has begun; put it back, or "
+        f"{_start_again(folder)}"
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -126,6 +139,10 @@ def optimizer_tensors(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[
                 yield f"optimizer/{parameter}/{name}", value
             elif value is not None:
                 yield f"optimizer/{parameter}/{name}", torch.tensor(value)
+
+
+def _start_again(folder: Path) -> str:
+    return f"remove {folder} to start this training again"
 
 
 def _digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

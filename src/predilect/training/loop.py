@@ -21,7 +21,7 @@ from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
 from predilect.run import LOG_FILE, STATE_FILE
 from predilect.training.average import WeightAverage
-from predilect.training.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
+from predilect.training.checkpoint import Checkpoint, lost_checkpoint, optimizer_tensors, read_checkpoint, write_checkpoint
 from predilect.training.data import BatchOrder, TrainingData, TrainingPhotos, default_workers, training_loader
 from predilect.training.inference import validation_losses
 from predilect.training.schedule import RateSchedule
@@ -136,6 +136,8 @@ class _Training:
 
     def resume(self) -> None:
         if not self.checkpoint_path.is_file():
+            if self.log_path.is_file():
+                raise lost_checkpoint(self.log_path.parent)
             return
         checkpoint = read_checkpoint(self.checkpoint_path, self.identity)
         self.network.load_state_dict(checkpoint.part("model"))
@@ -149,6 +151,11 @@ class _Training:
         self.steps = progress.pop("steps")
         self.lines = progress.pop("log")
         self.state = _State(**progress)
+        if self.fabric.is_global_zero:
+            self.write_log()  # as of the checkpoint: the process may have been killed between the two, or the file lost
+
+    def write_log(self) -> None:
+        write_text(self.log_path, "".join(f"{line}\n" for line in self.lines))
 
     def save(self) -> None:
         now = time.perf_counter()
@@ -158,7 +165,6 @@ class _Training:
             return
         if self.has_folder and not self.log_path.parent.is_dir():
             raise DiskError(self.log_path.parent, "it was removed, or its disk went away, while this training ran")
-        write_text(self.log_path, "".join(f"{line}\n" for line in self.lines))
         tensors = {f"model/{name}": value for name, value in self.network.state_dict().items()}
         tensors.update(optimizer_tensors(self.bare_optimizer.state_dict()["state"]))
         if self.average is not None:
@@ -166,7 +172,9 @@ class _Training:
         tensors.update({f"best/{name}": value for name, value in (self.best or {}).items()})
         tensors.update({f"running/{task}": total for task, total in self.losses.items()})
         progress = {**asdict(self.state), "steps": self.steps, "log": self.lines, "schedule": self.schedule.state()}
+        # The checkpoint first, so that a log without one is always of a training whose checkpoint was lost.
         write_checkpoint(self.checkpoint_path, Checkpoint(self.identity, progress, tensors))
+        self.write_log()
         self.has_folder = True
 
     def step(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -286,7 +294,7 @@ def fit(
         on_progress: Told after each log line.
 
     Raises:
-        RunError: If the checkpoint cannot be used, or the loss is no longer finite.
+        RunError: If the checkpoint cannot be used, or is missing though there is a log, or the loss is no longer finite.
         RecipeError: If a batch cannot be divided between the devices.
         PredilectError: If the folder cannot be written to.
     """

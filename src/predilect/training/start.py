@@ -22,6 +22,7 @@ from predilect.files import checksum
 from predilect.labels.tasks import LabelSpace
 from predilect.recipe import Recipe, System
 from predilect.run import ReportPlan, Run
+from predilect.training.checkpoint import lost_checkpoint
 from predilect.training.devices import describe_device
 from predilect.training.material import Material
 from predilect.vision.network import build_network
@@ -59,7 +60,7 @@ def start_run(
         on_check: Told how many packed images, of how many, were compared with their checksums.
 
     Raises:
-        RunError: If the folder cannot be used, or an image of the atlas is damaged.
+        RunError: If the folder cannot be used, the checkpoint of a training in it was lost, or an image of the atlas is damaged.
         SplitError: If the folds belong to another atlas.
         LabelError: If the atlas has no labels for a task of a system.
         RecipeError: If the network of a recipe cannot be made.
@@ -79,6 +80,8 @@ def start_run(
     if fabric.is_global_zero:
         try:
             goes_on = Run.goes_on(path, info, resume=resume)  # asked first, for it takes no time
+            if goes_on:
+                _check_checkpoints(Run.open(path))
             atlas.check_images(on_check)
             audit = None if goes_on else audit_of(atlas)  # a run that goes on has its own
             Run.start(path, info, truth, resume=resume, audit=audit)
@@ -88,6 +91,12 @@ def start_run(
     if refusal is not None:
         raise RunError(refusal)
     return Run.open(path)
+
+
+def _check_checkpoints(run: Run) -> None:
+    """Say that a checkpoint was lost before anything is written, and not hours later, when its training comes to its turn."""
+    for folder in run.without_checkpoint():
+        raise lost_checkpoint(folder)
 
 
 def splits_hash(splits: Splits) -> str:
