@@ -208,19 +208,36 @@ def test_a_real_command_killed_at_random_moments_ends_the_same(place, trained, t
         "from predilect.report import report\nreport.draw_all = lambda *_: []\nfrom predilect.cli import main\nmain()"
     )
     moments = random.Random(3)
+    fold = tmp_path / "run" / "mtl" / "seed-1" / "fold-0"
+    killed = {"at any moment": 0, "while it trained": 0}
+
+    def last_checkpoint() -> int:
+        path = fold / "checkpoint" / "state.safetensors"
+        return path.stat().st_mtime_ns if path.is_file() else 0
 
     def disturb(arguments, spoken):
+        before = last_checkpoint()
         with spoken.open("a") as out:
             life = subprocess.Popen(
                 [sys.executable, "-c", script, *map(str, arguments)], stdout=out, stderr=out, start_new_session=True
             )
-            try:
-                return life.wait(moments.uniform(2, 14))
-            except subprocess.TimeoutExpired:
-                life.kill()
-                return life.wait()
+        if killed["at any moment"] < 2:
+            kind = "at any moment"
+            time.sleep(moments.uniform(0.1, 3))  # while it loads, as a rule
+        elif killed["while it trained"] < 4:
+            kind = "while it trained"
+            wait_until(lambda: life.poll() is not None or last_checkpoint() != before, timeout=300)
+            time.sleep(moments.uniform(0, 0.1))
+        else:
+            return life.wait()
+        if life.poll() is None and not (fold / "predictions.parquet").exists():
+            killed[kind] += 1
+        life.kill()
+        return life.wait()
 
-    survive(place.train, tmp_path, disturb)
+    lives = survive(place.train, tmp_path, disturb)
+    assert killed["while it trained"] >= 2, "nothing was killed that could have lost something"
+    assert lives >= sum(killed.values())
     assert content(tmp_path / "run") == trained[0]
 
 
