@@ -402,6 +402,18 @@ def test_what_a_library_leaves_beside_the_file_is_removed_too(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
+def test_writing_in_threads_leaves_the_umask_alone(tmp_path, monkeypatch):
+    changed = []
+    monkeypatch.setattr(os, "umask", changed.append)  # one thread's change is every thread's, if only for a moment
+    threads = [threading.Thread(target=write_text, args=(tmp_path / str(k), "a")) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(tmp_path.iterdir())) == 8
+    assert changed == []
+
+
 def test_a_written_file_may_be_read_by_whom_the_system_says(tmp_path):
     mask = os.umask(0o027)
     try:

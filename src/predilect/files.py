@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -60,10 +61,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with telling(path), _beside(path) as folder:
         temporary = folder / path.name
+        mode = _mode_of_new(folder / ".mode")
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some libraries make files that only their owner may read
+        temporary.chmod(mode)  # some libraries make files that only their owner may read
         temporary.replace(path)
 
 
@@ -336,7 +338,7 @@ def _aside(path: Path) -> Path:
     return path.with_name(f"{path.name}.old")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _mode_of_new(path: Path) -> int:
+    """Who may read and write a new file, as the system says of this one: asking for the umask would change it, for all threads."""
+    path.touch(0o666)
+    return stat.S_IMODE(path.stat().st_mode)
