@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from made_processes import die, in_child, mounted
-from predilect import files
+from predilect import exchange, files
 from predilect.errors import DiskError, PredilectError
 from predilect.files import (
     check_place,
@@ -78,7 +78,7 @@ def test_a_rename_that_fails_leaves_the_old_folder_where_it_was(folder, monkeypa
         return rename(path, target)
 
     monkeypatch.setattr(Path, "replace", fail)
-    monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)  # as on a system that cannot
+    monkeypatch.setattr(exchange, "_exchanged_at_once", lambda *_: False)  # as on a system that cannot
     with pytest.raises(told):
         replace(folder)
     assert len(calls) == {1: 1, 2: 3}[failing]
@@ -152,7 +152,7 @@ def test_what_a_living_process_is_writing_is_left_alone(folder):
 
 
 def test_the_only_whole_folder_is_kept_though_it_lies_aside(folder, monkeypatch):
-    monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)
+    monkeypatch.setattr(exchange, "_exchanged_at_once", lambda *_: False)
     rename = Path.replace
     monkeypatch.setattr(Path, "replace", lambda path, target: rename(path, target) and die())
     assert in_child(lambda: replace(folder)) == -signal.SIGKILL

@@ -6,15 +6,11 @@ killed leaves it behind; whoever writes beside it next removes it, unless it may
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +20,7 @@ from typing import Any
 
 from predilect.disk import WRITING, telling
 from predilect.errors import DiskError, PredilectError
+from predilect.exchange import aside, exchange, is_mounted
 from predilect.locks import claimed
 
 __all__ = [
@@ -104,7 +101,7 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             raise DiskError(path / error.path.relative_to(temporary), error.reason) from error
         _sync(temporary)
         if replace and target.exists():
-            _exchange(temporary, target)
+            exchange(temporary, target)
         else:
             temporary.replace(target)  # fails if somebody has filled it meanwhile
 
@@ -121,7 +118,7 @@ def check_place(path: Path) -> None:
         raise PredilectError(
             f"{path} cannot be replaced while the command runs in it; give the command from another folder, or choose another place"
         )
-    if _is_mounted(target):
+    if is_mounted(target):
         raise PredilectError(f"{path} cannot be replaced, since a disk is mounted there; choose a folder inside it")
 
 
@@ -264,7 +261,7 @@ def _remove_abandoned(path: Path) -> None:
 
     A folder that was to be replaced may lie in what is left as the only whole one: it stays, and so do those of other names.
     """
-    old = _aside(path)
+    old = aside(path)
     for leftover in path.parent.glob(f"{WRITING}*"):
         with suppress(OSError), claimed(leftover) as ours:  # OSError: none of ours to look into
             if not ours:
@@ -292,50 +289,6 @@ def _sync_one(item: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _is_mounted(folder: Path) -> bool:
-    """Whether a file system is mounted at a folder, or another folder of the same one, which `Path.is_mount` does not see."""
-    if folder.is_mount():
-        return True
-    try:
-        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except OSError:  # not Linux
-        return False
-    name = re.sub(rb"[ \t\n\\]", lambda sign: b"\\%03o" % ord(sign[0]), os.fsencode(folder))
-    return any(mount.split(b" ")[4] == name for mount in mounts)
-
-
-def _exchange(new: Path, path: Path) -> None:
-    """Put the folder `new` in the place of the folder `path`, and that one in the place of `new`."""
-    if sys.platform == "linux" and _exchanged_at_once(new, path):
-        return
-    old = _aside(new)
-    path.replace(old)
-    try:
-        new.replace(path)
-    finally:
-        if not path.exists():
-            old.replace(path)
-
-
-def _exchanged_at_once(new: Path, path: Path) -> bool:
-    """Whether the file system could exchange two names in one step (renameat2 of Linux, which Python does not offer)."""
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:  # an old C library
-        return False
-    if renameat2(here, os.fsencode(new), here, os.fsencode(path), ctypes.c_uint(exchange)) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number))
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.old")
 
 
 def _mode_of_new(path: Path) -> int:
