@@ -112,10 +112,10 @@ def _live(
 
     from predilect.cli import main
     from predilect.report import report
-    from predilect.training import loop
+    from predilect.training import loop, trainer
 
     torch.set_num_threads(threads)
-    step = loop._Training.step
+    step = trainer.Trainer.step
 
     def stepping(training: Any, parts: Any) -> None:
         if training.state.iteration + 1 == dies_in:
@@ -124,8 +124,8 @@ def _live(
         due = checkpoints > 0 and training.state.iteration % checkpoints == 0
         loop._SECONDS_BETWEEN_CHECKPOINTS = 0.0 if due else math.inf
 
-    loop._Training.step = stepping
-    loop.default_workers = lambda _: workers
+    trainer.Trainer.step = stepping
+    trainer.default_workers = lambda _: workers
     report.draw_all = lambda *_: []  # figures take longer than all the rest
     if dies_before is not None:
         sys.addaudithook(_death(dies_before, counted))

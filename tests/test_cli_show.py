@@ -15,7 +15,7 @@ from made_commands import leave, one_line
 from predilect.__main__ import main as start_command_line
 from predilect.cli import show
 from predilect.cli.show import command_line, print_table, training, typed
-from predilect.training.loop import Progress
+from predilect.training.trainer import Progress
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from made_training import ALL, log_lines, same, train, training_data
 from predilect.errors import RunError
-from predilect.training import loop
+from predilect.training import trainer
 from predilect.training.devices import make_fabric
 from predilect.training.inference import predict, validation_losses
 from predilect.training.loop import fit
@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(fabric, sm
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_loader_processes_change_nothing(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
     alone, _ = train(fabric, small_atlas, small_recipe, tmp_path / "a")
-    monkeypatch.setattr(loop, "default_workers", lambda _: 2)
+    monkeypatch.setattr(trainer, "default_workers", lambda _: 2)
     helped, _ = train(fabric, small_atlas, small_recipe, tmp_path / "b")
     assert same(alone, helped)
 
@@ -51,12 +51,12 @@ def test_the_site_head_changes_no_batch(small_atlas, small_recipe, monkeypatch, 
     seen = {}
     for tasks in (("lesion",), ALL):
         batches = []
-        step = loop.train_step
+        step = trainer.train_step
         monkeypatch.setattr(
-            loop, "train_step", lambda *a, s=step, b=batches, **k: b.append([p[0].clone() for p in a[4]]) or s(*a, **k)
+            trainer, "train_step", lambda *a, s=step, b=batches, **k: b.append([p[0].clone() for p in a[4]]) or s(*a, **k)
         )
         train(fabric, small_atlas, small_recipe, tmp_path / "-".join(tasks), tasks=tasks)
-        monkeypatch.setattr(loop, "train_step", step)
+        monkeypatch.setattr(trainer, "train_step", step)
         seen[tasks] = batches
     alone, both = seen.values()
     assert len(alone) == small_recipe.iterations
@@ -126,9 +126,9 @@ def test_the_average_of_the_weights_is_what_is_used(fabric, small_atlas, small_r
     """The average by hand: the first weights, then 0.8 of it and 0.2 of each later one."""
     recipe = small_recipe.model_copy(update={"average_decay": 0.8, "keep": "last", "iterations": 5})
     seen = []
-    add = loop.WeightAverage.add
+    add = trainer.WeightAverage.add
     monkeypatch.setattr(
-        loop.WeightAverage,
+        trainer.WeightAverage,
         "add",
         lambda self, network: (seen.append({k: v.clone() for k, v in network.state_dict().items()}), add(self, network)),
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from made_training import log_lines, same, train
 from predilect.errors import DiskError, RunError
-from predilect.training import loop
+from predilect.training import loop, trainer
 from predilect.training.checkpoint import read_checkpoint
 
 
@@ -66,7 +66,7 @@ def test_a_resumed_training_draws_the_same_dropout(fabric, small_atlas, small_re
 @contextmanager
 def killed_in(monkeypatch, iteration):
     """The training is killed in an iteration; before it a checkpoint was due after every fifth one, and a log line after every third."""
-    step = loop._Training.step
+    step = trainer.Trainer.step
 
     def stepping(training, parts):
         if training.state.iteration + 1 == iteration:
@@ -75,7 +75,7 @@ def killed_in(monkeypatch, iteration):
         monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0 if training.state.iteration % 5 == 0 else math.inf)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Training, "step", stepping)
+        patch.setattr(trainer.Trainer, "step", stepping)
         yield
 
 
@@ -112,9 +112,9 @@ def test_a_checkpoint_is_due_by_the_clock_whatever_the_log_does(fabric, small_at
     """Steps of 25 seconds, and a log line after every hundredth: a checkpoint after every third step, and at the end."""
     now, written = [0.0], []
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    step = loop.train_step
-    monkeypatch.setattr(loop, "train_step", lambda *a, **k: now.append(now.pop() + 25.0) or step(*a, **k))
-    monkeypatch.setattr(loop, "write_checkpoint", lambda _, checkpoint: written.append(checkpoint.progress["iteration"]))
+    step = trainer.train_step
+    monkeypatch.setattr(trainer, "train_step", lambda *a, **k: now.append(now.pop() + 25.0) or step(*a, **k))
+    monkeypatch.setattr(trainer, "write_checkpoint", lambda _, checkpoint: written.append(checkpoint.progress["iteration"]))
     train(fabric, small_atlas, small_recipe.model_copy(update={"validate_every": 1000, "iterations": 11}), tmp_path)
     assert written == [3, 6, 9, 11]
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_due_by_the_clock_whatever_the_log_does(fabric, small_at
 def test_a_kill_between_checkpoint_and_log_loses_and_repeats_nothing(
     fabric, small_atlas, small_recipe, tmp_path, monkeypatch, last
 ):
-    write, saved, killed = loop.write_text, loop.write_checkpoint, []
+    write, saved, killed = trainer.write_text, trainer.write_checkpoint, []
     written = []
 
     def kill_once(path, text):
@@ -138,8 +138,8 @@ def test_a_kill_between_checkpoint_and_log_loses_and_repeats_nothing(
         written.append(checkpoint.progress["iteration"])
         saved(path, checkpoint)
 
-    monkeypatch.setattr(loop, "write_text", kill_once)
-    monkeypatch.setattr(loop, "write_checkpoint", save)
+    monkeypatch.setattr(trainer, "write_text", kill_once)
+    monkeypatch.setattr(trainer, "write_checkpoint", save)
     assert_resumed_ends_the_same(partial(train, fabric, small_atlas, small_recipe), tmp_path, monkeypatch)
     assert written[-12:] == list(range(1, 13))  # no iteration was done twice
     assert killed

@@ -21,7 +21,7 @@ from predilect.recipe import system
 from predilect.run import ReportPlan, Run
 from predilect.run import folder as run_folder
 from predilect.run.progress import spent
-from predilect.training import loop
+from predilect.training import trainer
 from predilect.training.crossval import cross_validate
 from predilect.training.start import _versions, start_run
 from predilect.vision.network import assemble_network
@@ -89,7 +89,7 @@ def test_a_validation_that_explodes_is_named_before_anything_else(
     tmp_path, small_atlas, small_splits, small_recipe, start, fabric, monkeypatch
 ):
     run = start(tmp_path / "run", small_recipe)
-    monkeypatch.setattr(loop, "validation_losses", lambda *_: {"lesion": float("inf"), "site": 1.0})
+    monkeypatch.setattr(trainer, "validation_losses", lambda *_: {"lesion": float("inf"), "site": 1.0})
     with pytest.raises(RunError, match="no longer finite after 4 iterations; lower learning_rate"):
         cross_validate(run, small_atlas, small_splits, [system("mtl", small_recipe)], fabric=fabric)
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import pytest
 
 from made_training import log_lines, same, train
-from predilect.training import loop
+from predilect.training import trainer
 from predilect.training.checkpoint import read_checkpoint
 
 
 @contextmanager
 def signalled(monkeypatch, numbers, *, in_step):
     """Signals arrive in the middle of a training step, and the second one, if any, while the checkpoint is written."""
-    step, write, calls = loop.train_step, loop.write_checkpoint, []
+    step, write, calls = trainer.train_step, trainer.write_checkpoint, []
 
     def stepping(*arguments, **options):
         calls.append(1)
@@ -30,8 +30,8 @@ def signalled(monkeypatch, numbers, *, in_step):
         write(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", stepping)
-        patch.setattr(loop, "write_checkpoint", writing)
+        patch.setattr(trainer, "train_step", stepping)
+        patch.setattr(trainer, "write_checkpoint", writing)
         yield
 
 
@@ -53,14 +53,14 @@ def test_ctrl_c_keeps_the_step_that_runs_even_between_log_lines(fabric, small_at
 
 
 def test_the_first_signal_is_answered_at_once_and_once(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, capfd):
-    validate, heard = loop.validation_losses, []
+    validate, heard = trainer.validation_losses, []
 
     def long_validation(*arguments):
         signal.raise_signal(signal.SIGINT)
         heard.append(capfd.readouterr().err)
         return validate(*arguments)
 
-    monkeypatch.setattr(loop, "validation_losses", long_validation)
+    monkeypatch.setattr(trainer, "validation_losses", long_validation)
     with pytest.raises(KeyboardInterrupt):
         train(fabric, small_atlas, small_recipe, tmp_path)
     assert heard == ["stopping: the state is saved after this step; a second signal stops at once, without saving\n"]

@@ -160,7 +160,7 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
         lines: dict[str, TaskID] = {}
 
         def tell(system: str, seed: int, fold: int | None, progress: object) -> None:
-            from predilect.training.loop import Progress as Standing
+            from predilect.training.trainer import Progress as Standing
 
             assert isinstance(progress, Standing)
             name = f"{system} seed {seed} " + ("all groups" if fold is None else f"fold {fold}")

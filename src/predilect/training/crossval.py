@@ -21,9 +21,10 @@ from predilect.predictions import Predictions
 from predilect.recipe import System
 from predilect.run import PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
 from predilect.training.inference import predict
-from predilect.training.loop import Progress, fit
+from predilect.training.loop import fit
 from predilect.training.material import Material
 from predilect.training.start import training_identity
+from predilect.training.trainer import Progress
 from predilect.vision.network import Network, build_network
 
 __all__ = ["OnFoldProgress", "Refit", "cross_validate", "refit", "train_whole"]
