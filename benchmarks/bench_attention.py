@@ -3,8 +3,8 @@
     .venv/bin/python -m pytest -o addopts= benchmarks/bench_attention.py --benchmark-only
 
 Each round is one batch of 224-pixel inputs at rest in memory, once through the network without maps and once with the maps of the
-most probable lesion and site; the two are timed in turn, so that both see the same machine. `cost` in the extra columns is the median
-of the rounds' ratios, less 1: at most 0.05 is asked for. Alone on the machine, please.
+most probable lesion and site; the two are timed in turn, so that both see the same machine. `cost` in the extra columns is the
+median of the rounds' ratios, less 1: at most 0.05 is asked for. Alone on the machine, please.
 """
 
 from __future__ import annotations

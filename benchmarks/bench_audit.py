@@ -4,16 +4,17 @@
     .venv/bin/python -m pytest -o addopts= benchmarks/bench_audit.py --benchmark-only
     .venv/bin/python benchmarks/bench_audit.py drape 300 600        a kind and its sizes, without the benchmark's frame
 
-Each size runs once in a process of its own, so that its peak memory (GB, interpreter and libraries included) is its own. The pictures are
-dark spots amid plain skin, alike from afar, so that the share of candidates among all pairs is as high as in a collection of one
-kind; under the drape, an area of one colour that covers a third of each, nearly every pair is a candidate. They are made, at the size of
-the fingerprints, when they are asked for, and need no decoder to speak of; so `fingerprint_s` is the cost of making them,
-`search_s` that of comparing all pairs of fingerprints, and `compare_s` that of comparing candidates in detail. One picture in a hundred is
-a copy of the one before, darker and encoded again, and every other one of them lacks 7 % of its height and width too.
+Each size runs once in a process of its own, so that its peak memory (GB, interpreter and libraries included) is its own. The
+pictures are dark spots amid plain skin, alike from afar, so that the share of candidates among all pairs is as high as in a
+collection of one kind; under the drape, an area of one colour that covers a third of each, nearly every pair is a candidate. They
+are made, at the size of the fingerprints, when they are asked for, and need no decoder to speak of; so `fingerprint_s` is the cost
+of making them, `search_s` that of comparing all pairs of fingerprints, and `compare_s` that of comparing candidates in detail. One
+picture in a hundred is a copy of the one before, darker and encoded again, and every other one of them lacks 7 % of its height and
+width too.
 
 What must hold is asserted: no strangers are joined; without a drape every copy is found and every candidate compared; under it
-every copy that lacks nothing is found, and no more than `MOST` candidates a picture are compared. `found_cropped` is the share of the
-others that was found. `growth` is the exponent between the two largest sizes: 1 where ten times as many take ten times as long.
+every copy that lacks nothing is found, and no more than `MOST` candidates a picture are compared. `found_cropped` is the share of
+the others that was found. `growth` is the exponent between the two largest sizes: 1 where ten times as many take ten times as long.
 """
 
 from __future__ import annotations

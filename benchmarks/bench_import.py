@@ -3,10 +3,10 @@
     make benchmarks            all benchmarks; this one alone:
     .venv/bin/python -m pytest -o addopts= benchmarks/bench_import.py --benchmark-only -s
 
-The loop opens each file, turns it upright by its EXIF, converts it to RGB, scales the shorter side to 512 and saves a JPEG of quality
-95; it drops no profile, checks nothing and writes single files. It runs in one thread, as such scripts do, and in as many as ours.
-The photographs are made by code: smooth colours with grain, so that they weigh what a telephone's do. `photographs_per_second` stands
-in the extra columns, and `-s` prints the ratios.
+The loop opens each file, turns it upright by its EXIF, converts it to RGB, scales the shorter side to 512 and saves a JPEG of
+quality 95; it drops no profile, checks nothing and writes single files. It runs in one thread, as such scripts do, and in as many
+as ours. The photographs are made by code: smooth colours with grain, so that they weigh what a telephone's do.
+`photographs_per_second` stands in the extra columns, and `-s` prints the ratios.
 
 The tree is imported as the command does it, from its manifest to a finished atlas, and the loop goes through the same manifest and
 passes over what it cannot open; `-k 200` takes the small tree alone.

@@ -3,8 +3,8 @@
     make benchmarks            all benchmarks; this one alone:
     .venv/bin/python -m pytest -o addopts= benchmarks/bench_manifest.py --benchmark-only
 
-Each size runs once in a process of its own, so that its peak memory is its own; the seconds of each part and the peak (GB, interpreter
-and libraries included) stand in the extra columns.
+Each size runs once in a process of its own, so that its peak memory is its own; the seconds of each part and the peak (GB,
+interpreter and libraries included) stand in the extra columns.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 The plain way is the usual one: torchvision's TenCrop, each crop a pass of the timm ResNet-50 in fp32 and contiguous memory, the
 probabilities averaged. A round is 16 photographs at rest in memory, all in one batch as in a cross-validation, or one after another
 as they come to a service; rounds of both ways take turns, and medians are compared, on a machine that does nothing else. Beside the
-table of times a line for each case tells the ratio, the largest difference in any score of both tasks, and the change in mAP-class on
-labels drawn from the plain way's scores. The network is untrained, so these two tell of the arithmetic; what it does to a trained
-network's mAP is for a run on photographs.
+table of times a line for each case tells the ratio, the largest difference in any score of both tasks, and the change in mAP-class
+on labels drawn from the plain way's scores. The network is untrained, so these two tell of the arithmetic; what it does to a
+trained network's mAP is for a run on photographs.
 """
 
 from __future__ import annotations

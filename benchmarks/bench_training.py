@@ -3,9 +3,9 @@
     make benchmarks            all benchmarks; this one alone:
     .venv/bin/python -m pytest -o addopts= benchmarks/bench_training.py --benchmark-only
 
-The plain loop is the usual one: the same timm ResNet-50 in fp32 and contiguous memory, PIL and torchvision transforms on image files,
-a DataLoader, the same losses and optimiser. Each round is one optimiser step on 20 photographs; compare
-medians, on a machine that does nothing else. `images_per_second` stands in the extra columns.
+The plain loop is the usual one: the same timm ResNet-50 in fp32 and contiguous memory, PIL and torchvision transforms on image
+files, a DataLoader, the same losses and optimiser. Each round is one optimiser step on 20 photographs; compare medians, on a
+machine that does nothing else. `images_per_second` stands in the extra columns.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class Life:
         dies_before: The process kills itself before so many changes of files, counted from 1.
         counted: Which reports of Python count as changes.
         dies_in: The process kills itself in this iteration of a training, counted from 1.
-        checkpoints: Iterations between two checkpoints, whatever the clock says; 0: there is none but those that are always written.
+        checkpoints: Iterations between two checkpoints, whatever the clock says; 0: there is none but those that are always
+            written.
         workers: Loader processes.
         threads: Of torch.
     """

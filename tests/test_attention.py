@@ -145,7 +145,8 @@ def test_as_pytorch_grad_cam_up_to_a_positive_factor(backbone, layer, task):
     images = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         output = network(images)
-        # Heads that see nothing in the mean feature give maps of both signs, of which the library's ReLU leaves something to compare.
+        # Heads that see nothing in the mean feature give maps of both signs, of which the library's ReLU leaves something to
+        # compare.
         mean = nn.functional.normalize(output.embedding, dim=1)
         network.heads[task].weight.sub_(network.heads[task].weight @ mean.T @ mean)
     wanted = torch.arange(len(BOTH[task]))[None]

@@ -118,8 +118,8 @@ def survive(command, tmp_path: Path, disturb, **options) -> int:
 
 
 def test_a_training_killed_before_changes_of_its_files_ends_as_if_never_killed(place, trained, tmp_path):
-    # Changes of those that are left, and which of these files are there then: before the run is there, between the first checkpoint and
-    # its log, three checkpoints later, between predictions and weights, between the result and the removal of the state.
+    # Changes of those that are left, and which of these files are there then: before the run is there, between the first checkpoint
+    # and its log, three checkpoints later, between predictions and weights, between the result and the removal of the state.
     names = ["log.jsonl", "checkpoint/state.safetensors", "predictions.parquet", "checkpoint/weights.safetensors", "result.json"]
     deaths = iter([(3, "00000"), (5, "01000"), (8, "11000"), (28, "11100"), (6, "11111"), (None, "10111")])
 

@@ -64,8 +64,8 @@ def test_milk10k_is_imported_cross_validated_and_reported(tmp_path, capsys):
     assert run(*command) == 0
     report = json.loads((out / "report" / "report.json").read_text())
     lesion = report["systems"]["mtl"]["lesion"]
-    # Each photograph shows one of ten diagnoses: a random order would give 0.1 on average. Far above it, the weights were loaded and the
-    # labels are in their places.
+    # Each photograph shows one of ten diagnoses: a random order would give 0.1 on average. Far above it, the weights were loaded
+    # and the labels are in their places.
     assert lesion["map_class_low"] > 0.15
     assert lesion["map_class_low"] < lesion["map_class"] < lesion["map_class_high"]
     assert {name for name, scores in lesion["per_class"].items() if scores["machine_made"]} == {

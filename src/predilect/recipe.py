@@ -38,8 +38,8 @@ class Preprocessing(_Settings):
             crop is taken anywhere (the paper's scale jittering, after Simonyan and Zisserman 2014).
         flip: Whether training mirrors half of the photographs left to right.
         turn: Whether training turns them by a random multiple of 90 degrees; with `flip` that is every symmetry of the square.
-        light: In training brightness and contrast are multiplied by numbers drawn uniformly from 1 - light to 1 + light, the same for
-            red, green and blue, so that hues, which tell lesions apart, stay.
+        light: In training brightness and contrast are multiplied by numbers drawn uniformly from 1 - light to 1 + light, the same
+            for red, green and blue, so that hues, which tell lesions apart, stay.
         test_side: In testing the shorter side is scaled to this, in pixels.
         views: In testing, the ``center`` crop, or Krizhevsky's ``ten-crop``: corners and centre of the central
             test_side x test_side square and their mirrors, probabilities averaged.
@@ -93,8 +93,8 @@ class Recipe(_Settings):
         decay_biases: Whether biases and normalisation scales decay too, as Caffe has it.
         head_weight_rate: Learning-rate multiplier of the heads' weights.
         head_bias_rate: Learning-rate multiplier of the heads' biases.
-        rarity_exponent: In training a present lesion of frequency f counts f^-a in the loss, rescaled so that all present lesions together
-            count as before; 0 is the paper's unweighted loss. Validation losses are never weighted.
+        rarity_exponent: In training a present lesion of frequency f counts f^-a in the loss, rescaled so that all present lesions
+            together count as before; 0 is the paper's unweighted loss. Validation losses are never weighted.
         site_weight: What the site's loss counts beside the lesions' in training; 1 is the paper's unweighted sum (Eq. 3).
         schedule: ``constant``, ``cosine`` (to zero at `iterations`) or ``plateau`` of the validation loss.
         warmup: Iterations over which the rate rises linearly from zero.
@@ -110,8 +110,8 @@ class Recipe(_Settings):
         average_decay: Weights and batch statistics are averaged over the iterations with this exponential decay, and the average is
             what is validated and used (Polyak and Juditsky 1992); 0: the weights themselves.
         batchnorm: Whether the backbone's batch statistics are trained (``train``) or ``frozen`` as loaded.
-        frozen_stages: So many of the backbone's stages, counted from the input with the stem as the first, stay wholly as loaded. The
-            early stages cost most of a training step's time and change least.
+        frozen_stages: So many of the backbone's stages, counted from the input with the stem as the first, stay wholly as loaded.
+            The early stages cost most of a training step's time and change least.
         precision: Of the backbone: ``bf16``, ``fp32``, or ``auto``, which is bf16 where the device computes in it.
     """
 
@@ -283,7 +283,8 @@ def with_weights(systems: Sequence[System], weights: Mapping[str, Path], *, from
         from_scratch: Whether all start from random weights instead.
 
     Raises:
-        RecipeError: If a file is for a backbone that no system has, both are asked for, or a recipe cannot start from random weights.
+        RecipeError: If a file is for a backbone that no system has, both are asked for, or a recipe cannot start from random
+            weights.
     """
     if from_scratch and weights:
         raise RecipeError(f"--from-scratch and --weights {' '.join(weights)}: only one of them says where training starts")

@@ -1,7 +1,7 @@
 """Odd, damaged and hostile image files, each made by code, with what must become of it.
 
-`CASES` names them; a case is copied (its coded pixels bit for bit), encoded (pixels near the expected ones) or rejected (with a phrase
-of the reason). `MARK` is planted as metadata wherever a container has room for some, and must be gone from what is packed.
+`CASES` names them; a case is copied (its coded pixels bit for bit), encoded (pixels near the expected ones) or rejected (with a
+phrase of the reason). `MARK` is planted as metadata wherever a container has room for some, and must be gone from what is packed.
 """
 
 # Each module puts its cases into the table, in this order.

@@ -72,10 +72,10 @@ def resemblance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[
 
     A scale and a shift along each axis, and a gain and an offset in brightness, are fitted by least squares (Lucas and Kanade,
     1981; coarse to fine). Then the correlation of the detail is taken where the pictures overlap: what a Gaussian blur takes
-    away, divided by its local strength. What is black, white or of one colour is not compared. The correlation is also taken without
-    each of nine quarters of the picture and without the three eighths along each side; it counts at most 1.5 times the least of these, so
-    that something printed on both pictures does not make them one. This is done at half and at full resolution, and the smaller
-    figure counts: 1 for equal pictures, near 0 for different ones however alike they look from afar.
+    away, divided by its local strength. What is black, white or of one colour is not compared. The correlation is also taken
+    without each of nine quarters of the picture and without the three eighths along each side; it counts at most 1.5 times the
+    least of these, so that something printed on both pictures does not make them one. This is done at half and at full resolution,
+    and the smaller figure counts: 1 for equal pictures, near 0 for different ones however alike they look from afar.
 
     Args:
         first: (B, S, S) luminances; S is a multiple of 16.

@@ -72,7 +72,8 @@ class Cluster(Part):
     Attributes:
         cluster: Its name, the smallest image id in it.
         image_ids: Two or more.
-        n_pairs: Confirmed pairs in it. Fewer than all pairs: the cluster is a chain, or has several files of the same bytes or pixels.
+        n_pairs: Confirmed pairs in it. Fewer than all pairs: the cluster is a chain, or has several files of the same bytes or
+            pixels.
         sources: Names of the sources.
         n_patients: Patients named in it; ids count within a source.
         n_lesions: Lesions named in it; likewise.

@@ -45,9 +45,10 @@ def build_atlas(
 ) -> Atlas:
     """Pack the images, refine the labels of those that could be packed, and write the atlas; all of it or nothing.
 
-    What is packed is kept in `packing_path(out)` until the atlas is there, so that a process that is killed, or stopped by an error,
-    loses little: the same call with `resume` goes on, and ends with the same atlas, byte for byte. Files that were changed meanwhile
-    are packed again. Where it was killed when the atlas was in its place already, only what was left beside it is removed.
+    What is packed is kept in `packing_path(out)` until the atlas is there, so that a process that is killed, or stopped by an
+    error, loses little: the same call with `resume` goes on, and ends with the same atlas, byte for byte. Files that were changed
+    meanwhile are packed again. Where it was killed when the atlas was in its place already, only what was left beside it is
+    removed.
 
     Args:
         imported: What an importer found.

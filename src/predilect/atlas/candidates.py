@@ -1,7 +1,7 @@
 """Which pairs of photographs are worth looking at: all pairs of fingerprints are compared, at a few machine instructions a pair.
 
-Photographs that share a frame, such as a drape, a ruler or a printed name, are candidates of each other though they share nothing else; with
-N of them that would be N^2 / 2 pairs to look at. So of one photograph the `MOST` nearest candidates are kept, and which
+Photographs that share a frame, such as a drape, a ruler or a printed name, are candidates of each other though they share nothing
+else; with N of them that would be N^2 / 2 pairs to look at. So of one photograph the `MOST` nearest candidates are kept, and which
 photographs have more is told.
 """
 
@@ -20,8 +20,8 @@ from predilect.atlas.fingerprints import ORIENTATIONS, Fingerprints, oriented_co
 
 __all__ = ["COSINE", "MOST", "RADIUS", "Candidates", "differing_signs", "find_candidates"]
 
-# Signs alone let through many pairs of strangers, and cosines alone take a product of each pair: the signs go first. What both let through
-# of copies and of strangers, `scripts/test -m real tests/test_real_audit.py` prints.
+# Signs alone let through many pairs of strangers, and cosines alone take a product of each pair: the signs go first. What both let
+# through of copies and of strangers, `scripts/test -m real tests/test_real_audit.py` prints.
 RADIUS = 10
 """So many of the 64 signs of two candidates may differ."""
 

@@ -1,7 +1,7 @@
 """Examine an atlas: copies, conflicts, gaps, counts, sizes, sharpness.
 
-Cost: each photograph is read once and then decoded twice, at a small size. `predilect.atlas.near_duplicates` says what the search for copies costs. The
-rest is counting, linear in photographs x classes.
+Cost: each photograph is read once and then decoded twice, at a small size. `predilect.atlas.near_duplicates` says what the search
+for copies costs. The rest is counting, linear in photographs x classes.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The fingerprint is the low end of the discrete cosine transform of a small luminance picture, as in the perceptual hash of
 Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), with the signs of 64 coefficients as bits.
 Signs, rather than a comparison with the median, make a mirrored or turned picture's fingerprint a rearrangement of the original's,
-so that all eight orientations are searched without decoding anything again. What is black takes on the mean of the rest before, lest
-photographs in like black frames all be candidates.
+so that all eight orientations are searched without decoding anything again. What is black takes on the mean of the rest before,
+lest photographs in like black frames all be candidates.
 """
 
 from __future__ import annotations

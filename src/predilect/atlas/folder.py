@@ -98,8 +98,9 @@ class Atlas:
 
     Attributes:
         path: Its folder.
-        photos: N rows, row i belonging to packed image i: the columns of `predilect.atlas.photo.PHOTO_SCHEMA` (raw terms as lists), columns that were
-            carried along, `PACKED_COLUMNS`, a column ``<task>/<class>`` for each class (Int8: 1, 0 or null), `REFINEMENT_FLAG`.
+        photos: N rows, row i belonging to packed image i: the columns of `predilect.atlas.photo.PHOTO_SCHEMA` (raw terms as lists),
+            columns that were carried along, `PACKED_COLUMNS`, a column ``<task>/<class>`` for each class (Int8: 1, 0 or null),
+            `REFINEMENT_FLAG`.
         labels: The classes of each task.
         taxonomy: What made the labels from the raw terms.
         sources: Where the photographs come from.

@@ -43,8 +43,9 @@ _TAIL = 8  # bytes
 def without_metadata(data: bytes) -> bytes | None:
     """The first image of a JPEG file without its metadata; its coded data is the same bit for bit.
 
-    Kept are the segments that code the picture. Of the others, the colours of Adobe's APP14 and the presence of a JFIF segment stay:
-    they tell a decoder how the colours are coded. Both are written afresh, for there is room for a thumbnail and more in them.
+    Kept are the segments that code the picture. Of the others, the colours of Adobe's APP14 and the presence of a JFIF segment
+    stay: they tell a decoder how the colours are coded. Both are written afresh, for there is room for a thumbnail and more in
+    them.
 
     Returns:
         None if the structure is not understood or the end mark is missing.
@@ -78,8 +79,8 @@ def holds_more_than_the_picture(picture: bytes) -> bool:
     """Whether something lies in the segments or the coded data of a JPEG that no decoder needs, as far as it can be told quickly.
 
     Looked for are tables that are replaced before a scan uses them or that none uses, the number of lines behind the frame (DNL),
-    arithmetic coding with its own tables, and text of 20 or more printable ASCII characters in coded data. Decoders check the length
-    of all other segments.
+    arithmetic coding with its own tables, and text of 20 or more printable ASCII characters in coded data. Decoders check the
+    length of all other segments.
 
     Args:
         picture: A JPEG as `without_metadata` gives it.

@@ -1,15 +1,15 @@
 """Photographs that are copies of one another: encoded again, resized, cropped a little, brighter or darker, mirrored or turned.
 
-Three steps. Files with the same bytes, or the same decoded pixels, are copies without a look; the first of them stands for all. Among
-these, candidates are found in all pairs by their fingerprints (`predilect.atlas.candidates`). Each candidate is then
+Three steps. Files with the same bytes, or the same decoded pixels, are copies without a look; the first of them stands for all.
+Among these, candidates are found in all pairs by their fingerprints (`predilect.atlas.candidates`). Each candidate is then
 confirmed on its pixels (`predilect.atlas.alignment`).
 
 Cost: decoding is linear in the N photographs. The search compares all pairs, so it grows with the square, but at a few machine
-instructions a pair. A candidate takes about a millisecond. Where all photographs show the same kind of thing, one pair in many thousands
-is one; where many share a frame, nearly every pair. So of each photograph the `predilect.atlas.candidates.MOST` nearest
-candidates are looked at: no more than MOST x N pairs in all, and as many in memory, beside two kilobytes a photograph. Photographs with
-more are named in the result. A copy that lacks nothing is among the nearest in any frame; one that was cropped may not be, where the
-moved edges of the frame weigh more than the skin. `benchmarks/bench_audit.py` measures all of this.
+instructions a pair. A candidate takes about a millisecond. Where all photographs show the same kind of thing, one pair in many
+thousands is one; where many share a frame, nearly every pair. So of each photograph the `predilect.atlas.candidates.MOST` nearest
+candidates are looked at: no more than MOST x N pairs in all, and as many in memory, beside two kilobytes a photograph. Photographs
+with more are named in the result. A copy that lacks nothing is among the nearest in any frame; one that was cropped may not be,
+where the moved edges of the frame weigh more than the skin. `benchmarks/bench_audit.py` measures all of this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from predilect.atlas.fingerprints import WORKERS, Fingerprints, Images, fingerpr
 
 __all__ = ["FLAT", "METHOD", "PAIRS_SCHEMA", "RESEMBLANCE", "NearDuplicates", "duplicate_clusters", "find_near_duplicates"]
 
-# `scripts/test -m real tests/test_real_audit.py` prints how far below it the most alike of the close-ups of MILK10k stay that are no copies.
+# `scripts/test -m real tests/test_real_audit.py` prints how far below it the most alike of the close-ups of MILK10k stay that are
+# no copies.
 RESEMBLANCE = 0.5
 """Of a confirmed pair, at least."""
 
@@ -64,9 +65,9 @@ class NearDuplicates:
     """What the search found.
 
     Attributes:
-        pairs: One row per pair: `first` and `second` (rows, the smaller first), `kind` (``"file"``: the same bytes; ``"pixels"``: the
-            same decoded pixels; ``"near"``), `distance` (see `predilect.atlas.candidates.differing_signs`; null where equality was
-            enough, or all that was looked for), `resemblance` (in [-1, 1], likewise), `orientation` (place in
+        pairs: One row per pair: `first` and `second` (rows, the smaller first), `kind` (``"file"``: the same bytes; ``"pixels"``:
+            the same decoded pixels; ``"near"``), `distance` (see `predilect.atlas.candidates.differing_signs`; null where equality
+            was enough, or all that was looked for), `resemblance` (in [-1, 1], likewise), `orientation` (place in
             `predilect.atlas.fingerprints.ORIENTATIONS`: how the first must be laid). Sorted.
         n_candidates: Pairs whose pixels were compared, in one orientation or several.
         crowded: (C,) rows, ascending: photographs with more than `predilect.atlas.candidates.MOST` candidates, of which only the

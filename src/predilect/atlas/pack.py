@@ -77,7 +77,8 @@ def pack_images(
 
     Files are decoded by a thread per processor core (decoding does not hold Python's lock); no more than a few images per core
     and one part are in memory. What is done is kept in parts, also when the packing is stopped or fails, so that it can be gone
-    on with; the result is the same, byte for byte, however often that was. See `predilect.atlas.parts` for what the caller owes them.
+    on with; the result is the same, byte for byte, however often that was. See `predilect.atlas.parts` for what the caller owes
+    them.
 
     Args:
         image_ids: N unique ids, in the order in which the images are to be packed.

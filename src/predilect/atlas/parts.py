@@ -1,9 +1,10 @@
 """A packing in parts, so that one that was stopped loses little: each is kept when it is finished, and what there is of one that is stopped.
 
 The parts lie in a folder of their own beside the atlas that is to be. ``packing.json`` says which packing they belong to;
-``part-<k>.arrow`` holds what became of the files k * `ROWS_PER_PART` onwards: an Arrow IPC file with the columns of `_SCHEMA`, one row
-per file, fewer where the part was stopped, and in its metadata the fingerprint of the part's files (names, sizes, times, places on the
-disk), so that a file that was changed meanwhile is packed anew, and a checksum of the rows, so that a part that was damaged meanwhile is.
+``part-<k>.arrow`` holds what became of the files k * `ROWS_PER_PART` onwards: an Arrow IPC file with the columns of `_SCHEMA`, one
+row per file, fewer where the part was stopped, and in its metadata the fingerprint of the part's files (names, sizes, times, places
+on the disk), so that a file that was changed meanwhile is packed anew, and a checksum of the rows, so that a part that was damaged
+meanwhile is.
 """
 
 from __future__ import annotations
@@ -167,8 +168,8 @@ def held(folder: Path) -> Iterator[None]:
 def open_parts(folder: Path, image_ids: Sequence[str], names: Sequence[str], *, root: Path, max_side: int, resume: bool) -> Parts:
     """Give the parts of a packing.
 
-    It is for the caller to keep others from the folder (see `held`), and to remove the parts when the packing has come to its place.
-    Parts of another packing that was stopped are removed, unless `resume` asks to go on with them.
+    It is for the caller to keep others from the folder (see `held`), and to remove the parts when the packing has come to its
+    place. Parts of another packing that was stopped are removed, unless `resume` asks to go on with them.
 
     Args:
         folder: Where the parts lie.
@@ -210,8 +211,8 @@ def _fingerprint(root: Path, names: Sequence[str]) -> bytes:
     for name in names:
         try:
             status = (root / name).stat()
-            # Size and mtime stay when a file is replaced by an archive's or by `cp -p`; the time of the change of its entry cannot be
-            # set, and its number on the disk tells a file that was moved to its place. A copy of the folder is thus packed anew.
+            # Size and mtime stay when a file is replaced by an archive's or by `cp -p`; the time of the change of its entry cannot
+            # be set, and its number on the disk tells a file that was moved to its place. A copy of the folder is thus packed anew.
             state = f"{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}\t{status.st_ino}"
         except (OSError, ValueError):
             state = "missing"

@@ -35,10 +35,10 @@ def measure_quality(images: Images, *, on_progress: Callable[[int, int], None] |
         on_progress: Called with (photographs done, N) now and then.
 
     Returns:
-        N rows: `sharpness` (variance of the Laplacian in squared grey levels, the measure of Pech-Pacheco et al., "Diatom autofocusing
-        in brightfield microscopy", 2000; null for photographs smaller than the scale, which would have to be enlarged), `contrast`
-        (standard deviation, grey levels), `shadow` (the luminance in 0..255 that 95 % of the pixels do not exceed), `glare` (share of
-        pixels of luminance 250 and more, in [0, 1]).
+        N rows: `sharpness` (variance of the Laplacian in squared grey levels, the measure of Pech-Pacheco et al., "Diatom
+        autofocusing in brightfield microscopy", 2000; null for photographs smaller than the scale, which would have to be
+        enlarged), `contrast` (standard deviation, grey levels), `shadow` (the luminance in 0..255 that 95 % of the pixels do not
+        exceed), `glare` (share of pixels of luminance 250 and more, in [0, 1]).
     """
     rows: list[tuple[float | None, float, float, float]] = []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16), thread_name_prefix="quality") as pool:

@@ -35,8 +35,8 @@ def cases_command(
 ) -> None:
     """Show tested photographs of a finished cross-validation with both heads' attention and the five most alike (the paper's Figure 3).
 
-    Each photograph is seen by the network of its own fold, and answered by photographs of the other folds. OUT/cases.html is one file
-    and holds photographs of the atlas: keep it as safe as the atlas. The weights of the folds must still be there.
+    Each photograph is seen by the network of its own fold, and answered by photographs of the other folds. OUT/cases.html is one
+    file and holds photographs of the atlas: keep it as safe as the atlas. The weights of the folds must still be there.
 
     Example: `predilect cases runs/clinic atlases/clinic --out cases --ids 0001 0417`
 

@@ -90,8 +90,9 @@ def index_command(
     """Add the photographs of an atlas to a bundle as cases to compare with, for `predilect similar`.
 
     BUNDLE/index then holds what the network sees in each photograph, its id and its labels, and the licence and credit of the
-    sources; no patient ids, ages or file names. An index that is there is replaced. With --photographs it holds the photographs, too,
-    256 pixels on the longer side. They are patients' photographs: give such a bundle only to those who may see the atlas itself.
+    sources; no patient ids, ages or file names. An index that is there is replaced. With --photographs it holds the photographs,
+    too, 256 pixels on the longer side. They are patients' photographs: give such a bundle only to those who may see the atlas
+    itself.
 
     Example: `predilect index runs/clinic/bundle atlases/clinic`
 
@@ -146,8 +147,8 @@ def similar_command(
         lesion: Only cases known to show this lesion.
         site: Only cases known to show this site.
         metric: How distance is measured.
-        approximate: Search only part of a large index, and print the share of the exact answers that this finds. Making it ready takes
-            longer than one exact search; it tells what a program that searches all day would lose.
+        approximate: Search only part of a large index, and print the share of the exact answers that this finds. Making it ready
+            takes longer than one exact search; it tells what a program that searches all day would lose.
         format_: table for people, or json.
     """
     from predilect.bundle import Bundle

@@ -39,9 +39,10 @@ def reproduce_command(
     Args:
         atlas: The atlas folder; it is split first if it is not yet.
         out: The run folder to make.
-        budget: quick shrinks the paper's recipes to what two processor cores do in some hours; paper trains them as printed, for a GPU.
-        systems: Names joined by commas: alexnet, resnet, resnet-site, mtl, ensemble, ensemble-mean, mtl-scratch, modern-mtl; by default all of
-            the budget.
+        budget: quick shrinks the paper's recipes to what two processor cores do in some hours; paper trains them as printed, for a
+            GPU.
+        systems: Names joined by commas: alexnet, resnet, resnet-site, mtl, ensemble, ensemble-mean, mtl-scratch, modern-mtl; by
+            default all of the budget.
         folds: Split the atlas into so many, the budget's if not given; an atlas that is already split keeps its folds.
         seeds: Training seeds joined by commas, the budget's if not given.
         weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors; once for each backbone.

@@ -33,10 +33,10 @@ def serve_command(
 ) -> None:
     """Answer for a bundle over HTTP, with a web page for people and an API for programs, until Ctrl-C.
 
-    Photographs stay in memory while they are looked at: none is written to a disk, none is sent on. A token in the environment variable
-    PREDILECT_TOKEN must then be named by whoever asks (Authorization: Bearer TOKEN); beyond this machine the server does not go without
-    one. Traffic is not encrypted: beyond this machine put a proxy with TLS before it. Needs `pip install 'predilect[serve]'`.
-    docs/serving.md shows what may be asked.
+    Photographs stay in memory while they are looked at: none is written to a disk, none is sent on. A token in the environment
+    variable PREDILECT_TOKEN must then be named by whoever asks (Authorization: Bearer TOKEN); beyond this machine the server does
+    not go without one. Traffic is not encrypted: beyond this machine put a proxy with TLS before it. Needs `pip install
+    'predilect[serve]'`. docs/serving.md shows what may be asked.
 
     Example: `predilect serve runs/clinic/bundle`
 

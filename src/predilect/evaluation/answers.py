@@ -1,8 +1,8 @@
 """What a system answers about a photograph: probabilities, decisions, what cannot be excluded, and whether it is unsure.
 
-For a bundle, the calibration is fitted on the out-of-fold predictions of all photographs. Thresholds and sets are fitted on probabilities
-calibrated by the nesting rule, since a calibration flatters the photographs that it was fitted on. For reporting, all of this is
-done anew without fold f, and what comes out answers for fold f.
+For a bundle, the calibration is fitted on the out-of-fold predictions of all photographs. Thresholds and sets are fitted on
+probabilities calibrated by the nesting rule, since a calibration flatters the photographs that it was fitted on. For reporting, all
+of this is done anew without fold f, and what comes out answers for fold f.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Per lesion, what learning the body site brought against how much the lesion's attention coincides with the site's.
 
-The paper explains its alopecia, which has a strong predilection and no gain, by attention: the network looks at the scalp for either.
-Here that explanation is a number with an interval: if it held in general, lesions whose two maps coincide would gain less.
+The paper explains its alopecia, which has a strong predilection and no gain, by attention: the network looks at the scalp for
+either. Here that explanation is a number with an interval: if it held in general, lesions whose two maps coincide would gain less.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ rate: of the lesions that a photograph is known to show, the share that its set 
 of one patient are not exchangeable with those of another: a group's loss is that of one photograph drawn from it at random,
 in expectation over that draw, so no dice decide the sets.
 
-What is bounded is the *marginal* rate: over groups drawn like those it was fitted on, and over draws of those themselves. It may be exceeded
-for one lesion, one site or one kind of patient, or in a clinic whose patients differ. The bound also wants the photographs fitted on
-and those judged to be scored alike; with a bundle they are scored by the folds' networks and by the refit, so it is as good
-as these are alike.
+What is bounded is the *marginal* rate: over groups drawn like those it was fitted on, and over draws of those themselves. It may be
+exceeded for one lesion, one site or one kind of patient, or in a clinic whose patients differ. The bound also wants the photographs
+fitted on and those judged to be scored alike; with a bundle they are scored by the folds' networks and by the refit, so it is as
+good as these are alike.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def fit_conformal_sets(
     Args:
         task: The lesions.
         probabilities: (N, C) calibrated, of photographs that the calibration was not fitted on.
-        labels: (N, C) of 1, 0 or -1. A photograph counts by the lesions it is known to show; one that shows none has nothing to miss
-            and does not count, so the bound is one on photographs with a lesion.
+        labels: (N, C) of 1, 0 or -1. A photograph counts by the lesions it is known to show; one that shows none has nothing to
+            miss and does not count, so the bound is one on photographs with a lesion.
         groups: (N,) any numbers.
         max_miss_rate: The bound, between 0 and 1.
     """

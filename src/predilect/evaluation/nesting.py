@@ -1,8 +1,8 @@
 """Which rows what is fitted on predictions may see: for reporting on fold f the other folds, for the bundle all.
 
 The rule keeps the labels of fold f out of whatever is applied to fold f. The networks behind the scores of the other folds
-learnt from fold f all the same, as those behind any cross-validation; a bundle's network stands to a stranger's photograph as a fold's
-network to its own fold.
+learnt from fold f all the same, as those behind any cross-validation; a bundle's network stands to a stranger's photograph as a
+fold's network to its own fold.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How far a photograph lies from those that a network learnt from, against photographs that it was not trained on.
 
 A distance is that to the k-th nearest training embedding (Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest
-Neighbors", ICML 2022). What a usual one is, the held-out photographs of a cross-validation tell: each was embedded by its fold's network
-and looked up among that fold's training photographs, none of which is of its group. The same conformal argument as for sets of lesions then bounds how many
-photographs like those are warned of; of how many strange ones it warns, it promises nothing.
+Neighbors", ICML 2022). What a usual one is, the held-out photographs of a cross-validation tell: each was embedded by its fold's
+network and looked up among that fold's training photographs, none of which is of its group. The same conformal argument as for sets
+of lesions then bounds how many photographs like those are warned of; of how many strange ones it warns, it promises nothing.
 
 Networks do not share a scale. So distances come in multiples of what is usual among a network's own training photographs,
 see `relative_distances`.
@@ -39,10 +39,12 @@ class Novelty(Fitted):
     Attributes:
         k: Which neighbour's distance is taken.
         distances: (M,) held-out distances, each above the one before.
-        beyond: (M,) for each, the share of groups that lie at least as far, the photograph in question counted among them; each below the one
-            before, between 0 and 1. A group counts by the share of its photographs.
-        false_alarm_rate: At most this share of groups like those fitted on is warned of, in expectation, for a random photograph of each.
-        threshold: There is a warning above this distance; None where the groups are too few for such a rate: then there is never one.
+        beyond: (M,) for each, the share of groups that lie at least as far, the photograph in question counted among them; each
+            below the one before, between 0 and 1. A group counts by the share of its photographs.
+        false_alarm_rate: At most this share of groups like those fitted on is warned of, in expectation, for a random photograph of
+            each.
+        threshold: There is a warning above this distance; None where the groups are too few for such a rate: then there is never
+            one.
         n_groups: Groups fitted on.
 
     Raises:
@@ -69,8 +71,8 @@ class Novelty(Fitted):
             distances: (N,) made in the same way as those fitted on.
 
         Returns:
-            (N,) in (0, 1]: the share of held-out groups that lie at least as far, the photograph in question counted among them. Between
-            stored distances it is that of the next smaller one, so rather too high.
+            (N,) in (0, 1]: the share of held-out groups that lie at least as far, the photograph in question counted among them.
+            Between stored distances it is that of the next smaller one, so rather too high.
         """
         place = np.searchsorted(self.distances, distances, side="right")
         return np.concatenate([[1.0], self.beyond])[place]

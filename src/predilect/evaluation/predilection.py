@@ -74,8 +74,8 @@ class PredilectionStrength:
     average however rare the lesion. A rare lesion that is bound to few sites owes less to chance than is taken away: its
     strength errs on the low side.
 
-    Sites are exchanged among all groups, whichever lesions were assessed there: where sources differ in their sites and in what they
-    assessed, a lesion's null holds the sites of both, and its strength errs on the low side again.
+    Sites are exchanged among all groups, whichever lesions were assessed there: where sources differ in their sites and in what
+    they assessed, a lesion's null holds the sites of both, and its strength errs on the low side again.
 
     In a resample a group counts as often as it was drawn, at its own sites and at those it takes over. Groups drawn twice raise
     both divergences alike, so each resample is measured against a null of its own.

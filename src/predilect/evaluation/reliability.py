@@ -75,7 +75,8 @@ class Outcomes:
             multiplicities: (G, b), how often each group was drawn.
 
         Returns:
-            (2 + 2 B, b): calibration error, Brier score, each bin's signed part of the error, its frequency. NaN where nothing was drawn.
+            (2 + 2 B, b): calibration error, Brier score, each bin's signed part of the error, its frequency. NaN where nothing was
+            drawn.
         """
         sums = self.sums @ multiplicities
         n, said, true = sums[:-1].reshape(3, self.n_bins, sums.shape[1])

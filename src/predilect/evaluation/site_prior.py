@@ -4,10 +4,11 @@ For each lesion, with p its calibrated probability, p_s what a site head said of
 
     logit p' = a + b logit p + theta[g] - sum_s p_s theta[s].
 
-The last two terms are the news in the given site: nothing on average if it is drawn from what the image already told, and nothing at
-all if the image told it for certain. So what is in p already is not counted twice. How much of the site head's knowledge is in p,
-the data decide: p_s are blended of its probabilities and of the shares of the sites. Were the lesion's odds at the sites tilted by exp(theta) against what the image alone says,
-Bayes' rule would give theta[g] - log sum_s p_s exp(theta[s]); this is its first order, which keeps the fit convex.
+The last two terms are the news in the given site: nothing on average if it is drawn from what the image already told, and nothing
+at all if the image told it for certain. So what is in p already is not counted twice. How much of the site head's knowledge is in
+p, the data decide: p_s are blended of its probabilities and of the shares of the sites. Were the lesion's odds at the sites tilted
+by exp(theta) against what the image alone says, Bayes' rule would give theta[g] - log sum_s p_s exp(theta[s]); this is its first
+order, which keeps the fit convex.
 
 Calibration comes first. What a given site changes is then the site's doing and not that of another calibration, thresholds keep
 their meaning, and the p_s weigh theta as the shares of such photographs that they say they are.
@@ -48,9 +49,10 @@ class SitePrior(Fitted):
         slope: (L,) b.
         theta: (L, S), log-odds; 0 for a site at which no photograph with a known label of the lesion was seen.
         site_shares: (S,) share of each site among the photographs it was fitted on; they sum to 1.
-        head_weight: From 1, where p_s are the probabilities of a site head, to 0, where they are `site_shares` for every photograph;
-            p_s are blended of both.
-        recalibration: The prior standard deviation of a and b - 1 that was chosen; 0 where probabilities were best left as they are.
+        head_weight: From 1, where p_s are the probabilities of a site head, to 0, where they are `site_shares` for every
+            photograph; p_s are blended of both.
+        recalibration: The prior standard deviation of a and b - 1 that was chosen; 0 where probabilities were best left as they
+            are.
         spread: That of theta; 0 where the site was of no use.
         n_groups: Groups of the photographs of known site that it was fitted on.
 

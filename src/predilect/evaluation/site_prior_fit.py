@@ -1,10 +1,11 @@
 """The fit of a `SitePrior`, on photographs that neither the networks nor the calibrations behind the scores were fitted on.
 
-It minimises the logistic loss of known labels on photographs of known site, plus squares of a, b - 1 and theta over twice their prior
-variances; without data it is the identity. Three numbers are chosen by cross-validation over groups within the photographs that are
-fitted on: the spread, which is the prior standard deviation of theta, together with the weight of the site head; then that of a and
-b - 1. A spread may be 0: the site is of no use, or the probabilities are right as they are. The three are the same for all lesions:
-the data of a rare one could not tell its own from chance, and at the same spread it moves less anyway, for its data say less.
+It minimises the logistic loss of known labels on photographs of known site, plus squares of a, b - 1 and theta over twice their
+prior variances; without data it is the identity. Three numbers are chosen by cross-validation over groups within the photographs
+that are fitted on: the spread, which is the prior standard deviation of theta, together with the weight of the site head; then that
+of a and b - 1. A spread may be 0: the site is of no use, or the probabilities are right as they are. The three are the same for all
+lesions: the data of a rare one could not tell its own from chance, and at the same spread it moves less anyway, for its data say
+less.
 
 The weight asks how much of what the site head tells is in the lesions' scores already. If all of it is, as a network would have it
 that used everything it sees, the weight is 1, and only what is news in the given site counts. If the lesions were learnt without

@@ -1,8 +1,8 @@
 """Where on a photograph each head looks: class activation maps (Zhou et al. 2015), the paper's "image attention".
 
-Where a feature map is averaged over its places and goes straight into a linear head, the logit is the mean over places of the head's
-weights times the features there, plus a bias. That product is the map: exact, for all classes of all heads from one forward pass.
-Where something stands between pooling and head (ConvNeXt normalises), Grad-CAM (Selvaraju et al. 2017) takes the head's
+Where a feature map is averaged over its places and goes straight into a linear head, the logit is the mean over places of the
+head's weights times the features there, plus a bias. That product is the map: exact, for all classes of all heads from one forward
+pass. Where something stands between pooling and head (ConvNeXt normalises), Grad-CAM (Selvaraju et al. 2017) takes the head's
 gradient for its weights; it equals the class activation map, up to a positive factor, where the latter is exact.
 """
 
@@ -294,8 +294,9 @@ def _first_centre(network: Network, stride: int, device: torch.device) -> float:
 
     Half a cell is at stake, and the architecture alone does not tell: the layers of a ResNet centre cell i on pixel `stride` i, and
     training moves that by up to half a cell (by 1 pixel of 32 in an ImageNet ResNet-50, by 11 in a ResNet-18), while patches as
-    ConvNeXt takes them have their centres (stride - 1) / 2 further on. So four patches of noise are put on a flat ground, mirrored about its
-    middle; by that symmetry the centroid of what they change, on average, lies where the cells see the middle, however far they look.
+    ConvNeXt takes them have their centres (stride - 1) / 2 further on. So four patches of noise are put on a flat ground, mirrored
+    about its middle; by that symmetry the centroid of what they change, on average, lies where the cells see the middle, however
+    far they look.
     """
     middle, half = 4 * stride, stride // 2
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,8 @@
 """What the networks of a finished cross-validation show of themselves, each on the photographs that it did not learn from.
 
 Every network looks once at every photograph of the atlas: at those of its fold for embeddings and maps, at the others for the
-embeddings that answer. Deletion, insertion and randomisation, which need many passes, take a sample, the same one for all systems and
-seeds. What was found in a fold is kept in the run, so that nothing finished is repeated.
+embeddings that answer. Deletion, insertion and randomisation, which need many passes, take a sample, the same one for all systems
+and seeds. What was found in a fold is kept in the run, so that nothing finished is repeated.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def explain_folds(
 ) -> dict[Part, FoldInsight]:
     """Look at the photographs of an atlas with each network of a run that has not done so yet.
 
-    Cost for each network: a forward pass over the atlas (for each of the recipe's views), and for each sampled photograph of its fold
-    60 inputs more for each head.
+    Cost for each network: a forward pass over the atlas (for each of the recipe's views), and for each sampled photograph of its
+    fold 60 inputs more for each head.
 
     Args:
         folds: The run and its atlas.

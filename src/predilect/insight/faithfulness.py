@@ -1,8 +1,8 @@
 """Whether an attention map is true: what becomes of the score without the places it points at, and of the map without training.
 
-Deletion and insertion (Petsiuk et al. 2018, "RISE"): pixels are taken away, or brought back, in the map's order; a true map makes the
-score fall fast, or rise fast. The comparison is with maps that know nothing of the network: a random one, and one that only knows
-that photographers centre what they show. The randomisation check (Adebayo et al. 2018): a network with random weights must
+Deletion and insertion (Petsiuk et al. 2018, "RISE"): pixels are taken away, or brought back, in the map's order; a true map makes
+the score fall fast, or rise fast. The comparison is with maps that know nothing of the network: a random one, and one that only
+knows that photographers centre what they show. The randomisation check (Adebayo et al. 2018): a network with random weights must
 give other maps, or the maps show the photograph and not what was learned.
 """
 
@@ -115,16 +115,16 @@ def photograph_curves(
 ) -> dict[str, Curves]:
     """The curves of one photograph's map and of the baselines on the same whole photograph.
 
-    The score is the probability of the map's class. Pixels that are away show the photograph blurred until only its large shades are
-    left, which resembles the photographs that the network knows more than a plain colour does.
+    The score is the probability of the map's class. Pixels that are away show the photograph blurred until only its large shades
+    are left, which resembles the photographs that the network knows more than a plain colour does.
 
     Args:
         explainer: What made the map.
         data: The photograph's JPEG.
         attention_map: The map.
         steps: See `deletion_insertion`.
-        seed: Of the random map; another one for each photograph. It is drawn on the cells of the map and as smooth between them, for
-            scattered single pixels would disturb a network in other ways.
+        seed: Of the random map; another one for each photograph. It is drawn on the cells of the map and as smooth between them,
+            for scattered single pixels would disturb a network in other ways.
 
     Returns:
         By ``map`` and the names in `BASELINES`.

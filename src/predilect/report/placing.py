@@ -66,8 +66,8 @@ def place_names(dots: Floats, sizes: Floats, marker: float, whiskers: Floats, fr
     """Find a place for the name of each dot.
 
     Names look in turn for the best of some three hundred places, again and again, at first restlessly so that none stays where it
-    only came first (simulated annealing, Christensen, Marks and Shieber 1995). The same dots give the same places. Work grows with the square of
-    the number of dots.
+    only came first (simulated annealing, Christensen, Marks and Shieber 1995). The same dots give the same places. Work grows with
+    the square of the number of dots.
 
     Args:
         dots: (n, 2) in points, as everything here; those given first keep their names where there is no room for all.

@@ -1,7 +1,8 @@
 """An exported model in ONNX Runtime, and what tells that the file is as it was written and whose it is.
 
-The file's last bytes are an entry of its metadata, `sha256`: the checksum of all bytes before them. Protocol buffers allow a message
-to be added to by appending to it, so that the file stays an ordinary ONNX model, and nothing of it needs to be read to check it.
+The file's last bytes are an entry of its metadata, `sha256`: the checksum of all bytes before them. Protocol buffers allow a
+message to be added to by appending to it, so that the file stays an ordinary ONNX model, and nothing of it needs to be read to
+check it.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def open_runtime(bundle: Bundle, named: str) -> Runtime:
         named: ``torch``; ``onnx``, with the model that lies in the bundle's folder; or ``onnx=FILE``.
 
     Raises:
-        ServingError: If there is no such runtime, ONNX Runtime is not installed, or the exported model is missing, changed or another
-            bundle's.
+        ServingError: If there is no such runtime, ONNX Runtime is not installed, or the exported model is missing, changed or
+            another bundle's.
         BundleError: If the bundle's weights do not fit its recipe.
     """
     name, equals, file = named.partition("=")

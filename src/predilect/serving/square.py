@@ -2,8 +2,8 @@
 
 `vision.transforms.central_square` leaves resizing to Pillow, whose antialiased bilinear filter is fixed-point arithmetic: weights
 are whole numbers of 2^-22, and rows, then columns, are each rounded to 8 bits. Scores follow single levels of single pixels in the
-third decimal place, so an export can only be held to 1e-4 if its graph does the same sums. The Resize operator of ONNX does not: its
-coordinates are float32, and runtimes differ in what they make of it. Here it is products of matrices, which all of them have.
+third decimal place, so an export can only be held to 1e-4 if its graph does the same sums. The Resize operator of ONNX does not:
+its coordinates are float32, and runtimes differ in what they make of it. Here it is products of matrices, which all of them have.
 
 Pillow 13 takes columns before rows where a photograph loses more than twice as much height as width, and Pillow 12 does not; such a
 tall photograph's pixels may differ by one level in 255.
@@ -47,8 +47,8 @@ class CentralSquare(nn.Module):
         height, width = (torch.scalar_tensor(length, dtype=torch.float64) for length in (n_rows, n_columns))
         # A number over a tensor would be its reciprocal times the number, which may round the other side to another length.
         scale = torch.scalar_tensor(self.side, dtype=torch.float64) / torch.minimum(height, width)
-        # A group's window: 15 steps between centres and at most a step, or a pixel, beyond them on either side; a step is shorter side
-        # over side, and no more than a share of 1 / side longer where the other side was rounded.
+        # A group's window: 15 steps between centres and at most a step, or a pixel, beyond them on either side; a step is shorter
+        # side over side, and no more than a share of 1 / side longer where the other side was rounded.
         window = 18 * torch.sym_max(torch.sym_min(n_rows, n_columns), self.side) // self.side + 4
         rows = self._resized(photographs.transpose(1, 2), width, scale, window)  # (B, side, H, 3)
         return self._resized(rows.transpose(1, 2), height, scale, window).permute(0, 3, 1, 2)

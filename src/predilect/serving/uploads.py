@@ -104,8 +104,8 @@ async def read_form(request: Request, settings: Settings, share: _Share) -> Form
         share: Of the memory for uploads.
 
     Raises:
-        ProblemError: 415 if the request holds no form, 413 if it is too large or has too many parts, 408 if it takes too long, 400 if it is
-            malformed.
+        ProblemError: 415 if the request holds no form, 413 if it is too large or has too many parts, 408 if it takes too long, 400
+            if it is malformed.
         FullError: If too many uploads are in memory now.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))

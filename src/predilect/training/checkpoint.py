@@ -34,8 +34,8 @@ class Checkpoint:
     Attributes:
         identity: Hash of all that decides the training; another training refuses the checkpoint.
         progress: JSON values: iterations done, seconds spent, schedule.
-        tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>``, ``average/...`` and ``best/...`` where there are such, and
-            ``running/<task>``, the losses since the last log line, where there are any.
+        tensors: Named by part: ``model/...``, ``optimizer/<parameter>/<name>``, ``average/...`` and ``best/...`` where there are
+            such, and ``running/<task>``, the losses since the last log line, where there are any.
     """
 
     identity: str

@@ -25,8 +25,8 @@ class _StepNetwork(Protocol):
 def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over `parameter_groups`.
 
-    Caffe multiplies the rate into its momentum buffer, PyTorch multiplies it onto the buffer: they agree while the rate is constant, and
-    after a drop PyTorch's steps shrink at once where Caffe's old momentum fades over some ten iterations.
+    Caffe multiplies the rate into its momentum buffer, PyTorch multiplies it onto the buffer: they agree while the rate is
+    constant, and after a drop PyTorch's steps shrink at once where Caffe's old momentum fades over some ten iterations.
     """
     groups = parameter_groups(network, recipe)
     if recipe.optimizer == "sgd":

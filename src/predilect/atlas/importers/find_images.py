@@ -66,8 +66,8 @@ def match_images(names: pl.Series, root: Path, table: str) -> Matches:
         table: What the names were read from, for messages.
 
     Raises:
-        AtlasError: If `root` is not a folder that can be read, or two names mean one file: both lead to it, or one does and it is all
-            that the other can mean, in another ending, folder, Unicode form or case.
+        AtlasError: If `root` is not a folder that can be read, or two names mean one file: both lead to it, or one does and it is
+            all that the other can mean, in another ending, folder, Unicode form or case.
     """
     walked = walk_files(root)
     found = _listing(walked)
