@@ -43,7 +43,7 @@ def case(request, tmp_path_factory):
         for head in network.heads.values():
             head.weight.mul_(8)
     folder = tmp_path_factory.mktemp("bundles")
-    bundle = write_bundle(folder / "bundle", Refit(system("mtl", recipe), network, {"sources": []}, folder / "state"))
+    bundle = write_bundle(folder / "bundle", Refit(system("mtl", recipe), network, {"sources": []}))
     export_onnx(bundle, folder / "model.onnx")
     torch_runtime = TorchRuntime(Fabric(accelerator="cpu", devices=1, precision="32-true"), bundle.network())
     return crop, torch_runtime, OnnxRuntime.open(folder / "model.onnx", bundle)

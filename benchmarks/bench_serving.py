@@ -55,7 +55,7 @@ def make_bundle(folder: Path, backbone: str, n_indexed: int) -> Path:
     )
     chosen = system("mtl", Recipe(name="benchmark", backbone=backbone, weights="none"))
     network = build_network(labels, chosen.recipe, 1).eval()
-    bundle = write_bundle(folder / "bundle", Refit(chosen, network, {"sources": [], "notes": []}, folder / "no-state"))
+    bundle = write_bundle(folder / "bundle", Refit(chosen, network, {"sources": [], "notes": []}))
     random = np.random.default_rng(0)
     embeddings = random.random((n_indexed, network.heads["lesion"].in_features), dtype=np.float32)
     values = {

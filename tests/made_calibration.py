@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.special import expit, softmax
 
+from predilect.evaluation.evaluate_calibration import evaluate_calibration
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.predictions import Predictions, Truth
 
@@ -43,6 +44,12 @@ def made(n_groups=N_GROUPS, *, seeds=(1, 2), folds=5, seed=0, sure=2.0, unknown=
         scores = {"lesion": expit(sure * z).astype(np.float32), "site": softmax(sure * of_site, axis=1).astype(np.float32)}
         parts.append(Predictions(ids, SPACE, scores, group % folds, np.full(n, number)))
     return truth, Predictions.concatenate(parts)
+
+
+def made_reliability():
+    """What is measured of such a system; of few groups and few resamples, for a report."""
+    truth, predictions = made(300, folds=3)
+    return evaluate_calibration(truth, {"mtl": predictions}, n_resamples=20)
 
 
 def with_values(truth, **values):

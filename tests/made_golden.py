@@ -69,7 +69,7 @@ RECIPE = {
     "frozen_stages": 0,
     "precision": "fp32",
 }
-COMMAND = "predilect crossval atlas --systems mtl --recipe recipe.toml --out run --refit mtl"
+COMMAND = "predilect crossval atlas --systems mtl --recipe recipe.toml --out run"
 SOURCES = [{"name": name, "licence": "CC0-1.0", "credit": "drawn by Predilect"} for name in ("archive", "clinic A")]
 NOTES = [
     f"The photographs of {name} are drawn by a program and show nothing but the form of the files."

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,26 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
+from scipy.spatial.distance import cdist
 from starlette.testclient import TestClient
 
 from made_run import MadeRun
-from predilect.bundle import Bundle
+from predilect.bundle import Bundle, write_bundle
 from predilect.evaluation.answers import AnswerRule
 from predilect.evaluation.calibration import Calibration, LesionCalibration, Platt, SiteCalibration
 from predilect.evaluation.conformal import ConformalSets
 from predilect.evaluation.decisions import Aim, LesionThreshold, Thresholds
+from predilect.evaluation.fitted_parts import Familiarity, FittedParts
 from predilect.evaluation.novelty import Novelty
 from predilect.evaluation.site_prior import SitePrior
-from predilect.insight.bundle_index import index_atlas, open_index
+from predilect.insight.bundle_index import index_atlas
+from predilect.recipe import system
 from predilect.serving.api import make_app
 from predilect.serving.predictor import Predictor
 from predilect.serving.settings import Settings
-from predilect.serving.steps import Familiarity, FittedParts
+from predilect.training.crossval import Refit
 from predilect.training.devices import make_fabric
+from predilect.training.inference import embed
 
 HOST = "http://127.0.0.1"
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
@@ -64,20 +66,16 @@ def fitted_parts(lesions: tuple[str, ...], sites: tuple[str, ...], usual: float)
 
 
 def made_bundle(made: MadeRun, folder: Path) -> Bundle:
-    """A copy of the run's bundle, with an index of its atlas."""
-    shutil.copytree(made.bundle.path, folder)
-    bundle = replace(made.bundle, path=folder)
-    index_atlas(make_fabric("fp32"), bundle, made.atlas, photographs=True)
+    """The run's network in a bundle with everything: what `fitted_parts` has, and an index of its atlas with photographs."""
+    fabric, network, labels = make_fabric("fp32"), made.bundle.network(), made.bundle.labels
+    with made.atlas.images() as images:
+        embeddings = embed(fabric, network, images, np.arange(len(made.atlas)))
+    third = np.sort(cdist(embeddings, embeddings), axis=1)[:, 3]  # the nearest is the photograph itself
+    refit = Refit(system(made.bundle.system, made.bundle.recipe), network, made.bundle.provenance)
+    fitted = fitted_parts(labels["lesion"].classes, labels["site"].classes, float(np.median(third)))
+    bundle = write_bundle(folder, refit, fitted)
+    index_atlas(fabric, bundle, made.atlas, photographs=True)
     return bundle
-
-
-def made_predictor(bundle: Bundle) -> Predictor:
-    index = open_index(bundle)
-    usual = float(
-        np.median(index.search(index.embeddings, 4, model=bundle.model).distances[:, 3])
-    )  # the nearest is the photograph itself
-    fitted = fitted_parts(bundle.labels["lesion"].classes, bundle.labels["site"].classes, usual)
-    return Predictor.open(bundle, fitted=fitted)
 
 
 def serving(predictor: Predictor, **settings: object) -> TestClient:

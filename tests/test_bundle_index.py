@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from made_golden import GOLDEN, IDS, LABELS, LESIONS, SITES, read_json
-from made_run import pixels
+from made_run import pixels, scores_of_files
 from predilect.atlas.folder import Atlas
 from predilect.atlas.importers import Source
 from predilect.atlas.jpeg import encode, reduce_image
@@ -26,7 +26,7 @@ from predilect.insight.retrieval import EmbeddingIndex
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.predictions import Truth
 from predilect.training.devices import make_fabric
-from predilect.training.inference import observe_batch, predict_files
+from predilect.training.inference import observe_batch
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_an_embedding_is_what_the_heads_see(indexed, made_run, look):
     for row in (0, 17, 35):
         path = indexed.path.parent / f"{row}.jpg"
         path.write_bytes(images[row])
-        scores = predict_files(look, network.preprocessing, [path])[path]
+        scores = scores_of_files(look, network.preprocessing, [path])[path]
         assert 1 / (1 + np.exp(-logits[row])) == pytest.approx(scores["lesion"], abs=1e-5)
 
 

@@ -215,7 +215,7 @@ def test_removed_and_changed_weights_are_named(loose, made_run, fabric):
     with pytest.raises(RunError, match=r"weights\.safetensors is not what was written"):
         folds.network("mtl", 1, 0)
     weights.unlink()
-    with pytest.raises(RunError, match=r"weights\.safetensors: there is no such file; remove .* to train this fold again"):
+    with pytest.raises(RunError, match=r"weights\.safetensors: there is no such file; remove .* to train it again"):
         folds.network("mtl", 1, 0)
     with pytest.raises(RunError, match="tested no fold 9: allowed are 0, 1, 2"):
         folds.network("mtl", 1, 9)

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import SMALL_TAXONOMY
 from made_commands import Place, leave, one_line
+from predilect.evaluation.fitted_parts import PARTS
 from predilect.predictions import Predictions
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -100,6 +101,8 @@ def test_train_on_everything_makes_a_bundle_once(place, capsys, monkeypatch):
     monkeypatch.setattr("predilect.training.crossval.fit", lambda *_, **__: pytest.fail("it was trained again"))
     assert leave(*arguments, "--resume") == 0
     assert f"bundle    {out / 'bundle'}" in capsys.readouterr().out
+    reasons = json.loads((out / "bundle" / "bundle.json").read_text(encoding="utf-8"))["missing"]
+    assert reasons == dict.fromkeys(PARTS, "the system was trained without holding out a fold")
     assert leave("report", out) == 1
     assert "nothing was tested" in one_line(capsys.readouterr().err)
 

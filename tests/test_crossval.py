@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import SMALL_TAXONOMY, small_folder
+from made_run import scores_of_files
 from predilect.atlas.build import build_atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.splits import make_splits
@@ -21,7 +22,7 @@ from predilect.predictions import Predictions
 from predilect.recipe import system
 from predilect.run import Run
 from predilect.training.crossval import cross_validate, refit, train_whole
-from predilect.training.inference import observe_batch, predict_files
+from predilect.training.inference import observe_batch
 from predilect.training.material import Material
 from predilect.training.start import start_run
 
@@ -124,7 +125,7 @@ def test_an_unfinished_run_has_no_report(finished, tmp_path):
 
 def test_a_report_looks_at_the_runs_own_files_before_it_resamples(finished, tmp_path, monkeypatch):
     shutil.copytree(finished.path, tmp_path / "run")
-    monkeypatch.setattr("predilect.run.folder.evaluate", lambda *_, **__: pytest.fail("it resampled first"))
+    monkeypatch.setattr("predilect.run.folder.measure", lambda *_, **__: pytest.fail("it resampled first"))
     run = Run.open(tmp_path / "run")
     files = {**run.info["files"], "audit.json": "0" * 64}
     with pytest.raises(RunError, match=r"audit\.json: there is no such file; the run must be made anew"):
@@ -247,7 +248,7 @@ def test_a_refit_becomes_a_bundle_that_predicts(finished, tmp_path, small_atlas,
     path = tmp_path / "p.jpg"
     path.write_bytes(bytes(small_atlas.images()[0]))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no photograph")
-    results = predict_files(partial(observe_batch, fabric, network), bundle.preprocessing, [path, tmp_path / "broken.jpg"])
+    results = scores_of_files(partial(observe_batch, fabric, network), bundle.preprocessing, [path, tmp_path / "broken.jpg"])
     assert results[path]["lesion"].shape == (3,)
     assert results[path]["site"].sum() == pytest.approx(1, abs=1e-5)
     assert isinstance(results[tmp_path / "broken.jpg"], str)

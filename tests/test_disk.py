@@ -234,16 +234,13 @@ def test_a_refinement_where_files_cannot_be_linked_needs_room_for_the_images(noi
             subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_bundle_that_finds_no_room_is_not_there_and_its_checkpoint_stays(small, small_atlas, small_recipe):
+def test_a_bundle_that_finds_no_room_is_not_there(small, small_atlas, small_recipe):
     folder, full, said = small
-    state = small_atlas.path.parent / "state"
-    state.touch()
     network = build_network(small_atlas.labels, small_recipe, 1)
-    trained = Refit(system("mtl", small_recipe), network, {"sources": []}, state)
+    trained = Refit(system("mtl", small_recipe), network, {"sources": []})
     with full, pytest.raises(DiskError, match=said):
         write_bundle(folder / "bundle", trained)
     assert list(folder.iterdir()) == []
-    assert state.exists()
 
 
 def test_a_run_on_a_full_disk_can_be_resumed_when_there_is_room(place_for_run, capsys):

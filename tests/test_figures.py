@@ -17,8 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from made_calibration import made_reliability
 from made_evaluation import LESIONS, MACHINE, made_curves, made_evaluation
 from made_insight import made_insight
+from made_known_sites import made_known_site
 from predilect.evaluation.scores import ClassBalance, Evaluation, FoldBalance, PredilectionMap
 from predilect.report.curves import CURVES_SCHEMA, check_curves, curves_figure, mean_curves, thinned
 from predilect.report.dots import counts_figure, difference_figure, lesion_figure, ranked_lesions, site_figure
@@ -26,6 +28,7 @@ from predilect.report.figures import FIGURE_NAMES, draw_all
 from predilect.report.gains_figure import gains_figure
 from predilect.report.heatmaps import CELL_COLORS, LIFT_LIMIT, balance_figure, predilection_figure
 from predilect.report.insight_figures import coincidence_figure, faithfulness_figure, retrieval_figure
+from predilect.report.shown import Shown
 from predilect.report.style import (
     DOUBLE_COLUMN,
     PNG_DPI,
@@ -276,11 +279,11 @@ def test_a_table_of_curves_must_have_its_columns():
 
 def test_every_figure_that_has_numbers_is_drawn_and_no_other(monkeypatch):
     monkeypatch.setattr("predilect.report.figures.render", lambda figure: figure)
-    drawings = draw_all(SMALL, made_curves(steps=10), made_insight())
+    drawings = draw_all(Shown(SMALL, made_curves(steps=10), None, made_insight(), made_reliability(), made_known_site()))
     assert [drawing.name for drawing in drawings] == list(FIGURE_NAMES)
     assert all(drawing.label.endswith(".") and drawing.caption.endswith(".") for drawing in drawings)
     bare = made_evaluation(3, 1, systems=("resnet-site",)).model_copy(update={"folds": None, "predilection": None})
-    assert [drawing.name for drawing in draw_all(bare)] == ["sites", "counts"]
+    assert [drawing.name for drawing in draw_all(Shown(bare))] == ["sites", "counts"]
 
 
 def test_figures_refuse_an_evaluation_without_their_numbers():
@@ -315,7 +318,7 @@ def holes() -> Evaluation:
 
 def test_an_evaluation_of_holes_is_drawn_without_warning(monkeypatch):
     monkeypatch.setattr("predilect.report.figures.render", Figure.draw_without_rendering)
-    names = {drawing.name for drawing in draw_all(holes())}
+    names = {drawing.name for drawing in draw_all(Shown(holes()))}
     assert names == {"lesions", "differences", "predilection", "gains", "folds", "counts"}
 
 

@@ -160,7 +160,12 @@ def test_the_report_keeps_its_schema_and_its_numbers():
     schema = json.loads(files("predilect.report").joinpath("schemas/report.schema.json").read_text(encoding="utf-8"))
     document = json.loads(text)
     jsonschema.validate(document, schema, cls=jsonschema.Draft202012Validator)
-    assert ReportDocument.model_validate_json(text).model_dump(mode="json") == document
+    assert "known_site" not in document  # for which two folds are too few
+    assert ReportDocument.model_validate_json(text).model_dump(mode="json") == {**document, "known_site": None}
+    calibration = document["calibration"]
+    assert (calibration["n_images"], calibration["n_groups"], calibration["n_folds"]) == (7, 6, 2)
+    assert {item["method"] for item in calibration["systems"]["mtl"]["lesions"].values()} == {"none"}
+    assert (calibration["systems"]["mtl"]["decisions"], calibration["systems"]["mtl"]["sets"]) == ({}, None)
     assert document["title"] == "mtl on atlas"
     run = Run.open(GOLDEN / "run")
     told = {key: value for key, value in run.info.items() if key not in ("files", "plan", "resumed")}
@@ -243,12 +248,12 @@ def test_the_bundle_opens_once_it_has_weights(tmp_path):
 
     info = read_json(GOLDEN / "bundle" / "bundle.json")
     assert list(info) == [
-        "schema_version", "files", "system", "labels", "preprocessing", "recipe", "calibration", "provenance", "licences",
-        "sha256",
+        "schema_version", "files", "system", "labels", "preprocessing", "recipe", "calibration", "site_prior", "novelty", "missing",
+        "provenance", "licences", "sha256",
     ]  # fmt: skip
-    assert list(info["files"]) == ["model.safetensors"]
+    assert list(info["files"]) == ["model.safetensors", "card.md"]
     assert re.fullmatch("[0-9a-f]{64}", info["files"]["model.safetensors"])
-    assert info["calibration"] is None
+    shutil.copy(GOLDEN / "bundle" / "card.md", tmp_path)
     model = tmp_path / "model.safetensors"
     weights = assemble_network(LABELS, Recipe.open(str(GOLDEN / "recipe.toml"))).state_dict()
     save_file({name: value.contiguous() for name, value in weights.items()}, model)
@@ -264,6 +269,16 @@ def test_the_bundle_opens_once_it_has_weights(tmp_path):
     assert bundle.preprocessing.model_dump(mode="json") == {**RECIPE["preprocessing"], **filled}
     assert bundle.licences == ("CC0-1.0",)
     of_run = ("command", "atlas", "atlas_hash", "splits_hash", "sources", "notes", "versions", "machine")
-    trained = {"seed": 1, "iterations": 3, "rate_drops": [2], "n_images": 7}
+    made_by = "predilect bundle run atlas --system mtl --out bundle --index --photographs"
+    trained = {"seed": 1, "iterations": 3, "rate_drops": [2], "n_images": 7, "made_by": made_by}
     assert bundle.provenance == {**{key: Run.open(GOLDEN / "run").info[key] for key in of_run}, **trained}
     assert bundle.network().labels == LABELS
+    rule = bundle.fitted.rule
+    groups = [(item.n_positive_groups, item.n_negative_groups, item.curve) for item in rule.calibration.lesions]
+    assert groups == [(1, 3, None), (1, 4, None), (2, 3, None), (1, 3, None)]
+    assert (str(rule.thresholds.aim), rule.sets.max_miss_rate, rule.sets.excluded) == ("f1", 0.1, ("scale",))
+    assert (bundle.fitted.site_prior.spread, bundle.fitted.familiarity) == (0, None)
+    assert list(bundle.fitted.missing) == ["novelty"]
+    card = (GOLDEN / "bundle" / "card.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(card.encode("utf-8")).hexdigest() == info["files"]["card.md"]
+    assert "| papule | 0.411 |  | 3 | 2 | 0.500 |" in card

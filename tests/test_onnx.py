@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from made_photographs import drawn
+from made_run import scores_of_files
 from predilect import cli
 from predilect.bundle import Bundle, write_bundle
 from predilect.errors import ServingError
@@ -24,7 +25,6 @@ from predilect.serving.export import TOLERANCE, export_onnx
 from predilect.serving.onnx import OnnxRuntime, seal_model
 from predilect.serving.runtime import TorchRuntime, open_runtime
 from predilect.training.crossval import Refit
-from predilect.training.inference import predict_files
 from predilect.vision.network import build_network
 
 ORIENTATION = 0x0112
@@ -64,7 +64,7 @@ def photographs(tmp_path_factory):
 
 
 def scores(runtime, bundle, files):
-    found = predict_files(runtime.observe, bundle.preprocessing, files)
+    found = scores_of_files(runtime.observe, bundle.preprocessing, files)
     return {task: np.stack([found[file][task] for file in files]) for task in bundle.labels.names}
 
 
@@ -315,13 +315,14 @@ def test_the_commands_export_and_predict(bundle, unsealed, photographs, monkeypa
         answers = []
         for runtime in ("torch", "onnx"):
             assert leave("predict", bundle.path, *photographs, "--format", "json", "--runtime", runtime) == 0
-            answers.append(json.loads(capsys.readouterr().out)["predictions"])
+            answers.append(json.loads(capsys.readouterr().out)["results"])
     finally:
         (bundle.path / "model.onnx").unlink(missing_ok=True)
-    assert [*answers[0]] == [*answers[1]] == [str(file) for file in photographs]
-    for file, expected in answers[0].items():
-        for task, classes in expected.items():
-            assert answers[1][file][task] == pytest.approx(classes, abs=TOLERANCE)
+    for first, second, file in zip(*answers, photographs, strict=True):
+        assert first["name"] == second["name"] == str(file)
+        for task in ("lesions", "site"):
+            mine, others = ({item["name"]: item["probability"] for item in each[task]} for each in (first, second))
+            assert others == pytest.approx(mine, abs=TOLERANCE)
 
 
 def test_predict_without_an_export_says_how_to_make_one(bundle, photographs, capsys):
@@ -348,7 +349,7 @@ def test_backbones_of_every_kind_are_exported(tmp_path, backbone, crop, views, c
     preprocessing = Preprocessing(crop=crop, jitter=(crop, crop), test_side=crop + 6, views=views)
     recipe = Recipe(name="untrained", backbone=backbone, weights="none", preprocessing=preprocessing)
     labels = LabelSpace((Task("lesion", ("papule", "crust")), Task("site", ("arm", "face", "hand"))))
-    refit = Refit(system("mtl", recipe), build_network(labels, recipe, 1).eval(), {"sources": []}, tmp_path / "state")
+    refit = Refit(system("mtl", recipe), build_network(labels, recipe, 1).eval(), {"sources": []})
     bundle = write_bundle(tmp_path / "bundle", refit)
     assert export_onnx(bundle, tmp_path / "model.onnx") < TOLERANCE
     assert capfd.readouterr() == ("", "")

@@ -79,7 +79,7 @@ def test_a_panel_replaces_no_photograph(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("x")
-    with pytest.raises(InsightError, match=r"in holds no image file; known endings are \.avif"):
+    with pytest.raises(AtlasError, match=r"in holds no image file; known endings are \.avif"):
         find_photographs([tmp_path / "in"], tmp_path / "out")
 
 

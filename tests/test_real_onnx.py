@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from made_run import scores_of_files
 from predilect.bundle import write_bundle
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.recipe import Preprocessing, Recipe, system
@@ -18,7 +19,6 @@ from predilect.serving.export import TOLERANCE, export_onnx
 from predilect.serving.onnx import OnnxRuntime
 from predilect.serving.runtime import TorchRuntime
 from predilect.training.crossval import Refit
-from predilect.training.inference import predict_files
 from predilect.vision.network import build_network
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -41,7 +41,7 @@ def bundle(tmp_path_factory):
         for head in network.heads.values():
             head.weight.mul_(20)
     folder = tmp_path_factory.mktemp("real")
-    return write_bundle(folder / "bundle", Refit(system("mtl", recipe), network, {"sources": []}, folder / "state"))
+    return write_bundle(folder / "bundle", Refit(system("mtl", recipe), network, {"sources": []}))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_real_photographs_get_the_same_scores_turned_or_not(bundle, model, tmp_p
         files.append(tmp_path / f"{path.stem}.jpg")
         Image.open(path).transpose(Image.Transpose.ROTATE_270).save(files[-1], quality=92, exif=exif)
     expected, found = (
-        predict_files(runtime.observe, bundle.preprocessing, files)
+        scores_of_files(runtime.observe, bundle.preprocessing, files)
         for runtime in (TorchRuntime.of(bundle), OnnxRuntime.open(model, bundle))
     )
     assert np.ptp([scores["lesion"] for scores in expected.values()], axis=0).max() > 0.2
@@ -72,7 +72,7 @@ def test_whole_files_get_the_same_scores_without_predilect(bundle, model):
     """Those that Predilect keeps as they are and decodes at full scale."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     tasks = list(json.loads(session.get_modelmeta().custom_metadata_map["labels"]))
-    expected = predict_files(TorchRuntime.of(bundle).observe, bundle.preprocessing, PHOTOGRAPHS)
+    expected = scores_of_files(TorchRuntime.of(bundle).observe, bundle.preprocessing, PHOTOGRAPHS)
     for path, scores in expected.items():
         found = session.run(tasks, {"photographs": np.asarray(Image.open(path).convert("RGB"))[None]})
         for task, values in zip(tasks, found, strict=True):

@@ -12,8 +12,10 @@ import jsonschema
 import polars as pl
 import pytest
 
+from made_calibration import made_reliability
 from made_evaluation import LESIONS, MACHINE, made_curves, made_evaluation
 from made_insight import made_insight
+from made_known_sites import made_known_site
 from predilect.evaluation.scores import Evaluation
 from predilect.report.figures import FIGURE_NAMES, Drawing
 from predilect.report.frames import TABLE_NAMES
@@ -47,6 +49,8 @@ def out(evaluation, tmp_path_factory) -> Path:
         title="A & B",
         published=TABLE,
         insight=made_insight(12),
+        calibration=made_reliability(),
+        known_site=made_known_site(12, 9),
     )
     assert write_report(report, folder) == folder / "report.html"
     return folder

@@ -238,7 +238,7 @@ class Reproduction:
 @pytest.fixture(autouse=True)
 def _quick_reports(monkeypatch):
     monkeypatch.setattr("predilect.report.report.draw_all", lambda *_: [])
-    monkeypatch.setattr("predilect.run.folder.evaluate", _with_few_resamples())
+    monkeypatch.setattr("predilect.evaluation.measured.evaluate", _with_few_resamples())
 
 
 @pytest.fixture

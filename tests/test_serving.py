@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made_serving import checked_problem, made_bundle, made_predictor, photograph, serving, upload
+from made_run import scores_of_files
+from made_serving import checked_problem, made_bundle, photograph, serving, upload
 from predilect.insight.attention import head_maps
 from predilect.insight.bundle_index import open_index
 from predilect.serving.answers import PhotographAnswer
 from predilect.serving.predictor import Predictor
-from predilect.training.inference import observe_batch, predict_files
+from predilect.training.inference import observe_batch
 
 ORIENTATION = 0x0112
 
 
 @pytest.fixture(scope="module")
 def predictor(made_run, tmp_path_factory):
-    return made_predictor(made_bundle(made_run, tmp_path_factory.mktemp("bundles") / "bundle"))
+    return Predictor.open(made_bundle(made_run, tmp_path_factory.mktemp("bundles") / "bundle"))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def bare(made_run):
 def scores_of(bundle, data, tmp_path):
     (tmp_path / "p.jpg").write_bytes(data)
     runtime = Predictor.open(bundle).runtime
-    return predict_files(runtime.observe, bundle.preprocessing, [tmp_path / "p.jpg"])[tmp_path / "p.jpg"]
+    return scores_of_files(runtime.observe, bundle.preprocessing, [tmp_path / "p.jpg"])[tmp_path / "p.jpg"]
 
 
 class TestPredict:

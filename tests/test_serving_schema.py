@@ -15,8 +15,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from made_serving import LOOPBACK, await_ready, made_bundle, made_predictor, photograph, running, serving, upload
+from made_serving import LOOPBACK, await_ready, made_bundle, photograph, running, serving, upload
 from predilect.serving.api import make_app
+from predilect.serving.predictor import Predictor
 from predilect.serving.settings import Settings
 
 CHECKS = [
@@ -28,7 +29,7 @@ PHOTOGRAPHS = tuple(photograph(seed) for seed in range(3))
 
 @pytest.fixture(scope="module")
 def predictor(made_run, tmp_path_factory):
-    return made_predictor(made_bundle(made_run, tmp_path_factory.mktemp("bundles") / "bundle"))
+    return Predictor.open(made_bundle(made_run, tmp_path_factory.mktemp("bundles") / "bundle"))
 
 
 @pytest.fixture(scope="module")

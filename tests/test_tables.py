@@ -10,12 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from made_calibration import made_reliability
 from made_evaluation import LESIONS, MACHINE, SITES, made_curves, made_evaluation
 from made_insight import made_insight
+from made_known_sites import made_known_site
 from predilect.evaluation.scores import Comparison, Evaluation
+from predilect.report.calibration_tables import CALIBRATION_TABLES
 from predilect.report.frames import TABLE_NAMES, csv_tables
 from predilect.report.insight_tables import INSIGHT_TABLES
+from predilect.report.known_site_tables import KNOWN_SITE_TABLES
 from predilect.report.published import published_table
+from predilect.report.shown import Shown
 from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table, terminal_tables
 from predilect.report.wording import Estimate, cautions, interval, number, p_value, reading_guide, signed, verdicts
 
@@ -166,9 +171,14 @@ def test_sites_stand_as_rows_with_top1_and_top3(evaluation):
 
 def test_csv_tables_give_back_the_numbers(evaluation):
     curves = made_curves(steps=20)
-    tables = csv_tables(evaluation, curves, published_table(), made_insight())
+    tables = csv_tables(Shown(evaluation, curves, published_table(), made_insight(), made_reliability(), made_known_site()))
     assert set(tables) == set(TABLE_NAMES)
-    assert set(csv_tables(evaluation, curves)) == set(TABLE_NAMES) - {"published", *INSIGHT_TABLES}
+    assert set(csv_tables(Shown(evaluation, curves))) == set(TABLE_NAMES) - {
+        "published",
+        *KNOWN_SITE_TABLES,
+        *CALIBRATION_TABLES,
+        *INSIGHT_TABLES,
+    }
     lesions = pl.read_csv(io.BytesIO(tables["lesions"].write_csv().encode()))
     cell = lesions.row(by_predicate=(pl.col("system") == "mtl") & (pl.col("lesion") == "crust"), named=True)
     assert cell["ap"] == evaluation.systems["mtl"].lesion.per_class["crust"].ap
@@ -185,7 +195,7 @@ def test_csv_tables_give_back_the_numbers(evaluation):
 
 def test_csv_tables_leave_out_what_there_is_not():
     bare = made_evaluation(12, 9, systems=("resnet",)).model_copy(update={"folds": None, "predilection": None})
-    assert set(csv_tables(bare, None)) == {"headline", "lesions"}
+    assert set(csv_tables(Shown(bare))) == {"headline", "lesions"}
 
 
 @given(low=st.floats(-0.2, 0.2), width=st.floats(0, 0.2), inside=st.floats(0, 1), fold_mean=st.none() | st.floats(-0.2, 0.2))

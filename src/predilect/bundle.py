@@ -1,7 +1,8 @@
 """A trained network with everything it needs to be used, in one folder no part of which can execute code.
 
 model.safetensors   weights
-bundle.json         schema version, checksums (its own too), labels, preprocessing, recipe, calibration, provenance, licences of the data
+card.md             the model card, for people
+bundle.json         schema version, checksums (its own too), labels, preprocessing, recipe, what was fitted, provenance, licences of the data
 index/              embeddings of an atlas, where somebody has added them (see predilect.insight.bundle_index)
 """
 
@@ -16,9 +17,11 @@ from typing import Any, Self
 from safetensors.torch import save_file
 
 from predilect.errors import BundleError, LabelError, RecipeError
-from predilect.files import checksum, is_sealed, read_json, replacing, replacing_folder, seal, write_json
+from predilect.evaluation.fitted_parts import PARTS, FittedParts
+from predilect.files import checksum, is_sealed, read_json, replacing, replacing_folder, seal, write_json, write_text
 from predilect.labels.tasks import LabelSpace
 from predilect.recipe import Preprocessing, Recipe
+from predilect.report.card import Tested, model_card
 from predilect.training.checkpoint import load_tensors
 from predilect.training.crossval import Refit
 from predilect.vision.network import Network, assemble_network
@@ -27,7 +30,8 @@ __all__ = ["Bundle", "write_bundle"]
 
 _SCHEMA_VERSION = 1
 _MODEL = "model.safetensors"
-_KEYS = ("files", "system", "labels", "preprocessing", "recipe", "calibration", "provenance", "licences")
+_CARD = "card.md"
+_KEYS = ("files", "system", "labels", "preprocessing", "recipe", *PARTS, "missing", "provenance", "licences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Bundle:
         labels: What it predicts.
         preprocessing: How a photograph becomes its input, with mean and std.
         recipe: How it was trained.
+        fitted: What makes answers of its scores.
         provenance: Where it comes from.
         licences: Of the data it was trained on.
     """
@@ -51,6 +56,7 @@ class Bundle:
     labels: LabelSpace
     preprocessing: Preprocessing
     recipe: Recipe
+    fitted: FittedParts
     provenance: Mapping[str, Any]
     licences: tuple[str, ...]
 
@@ -72,13 +78,16 @@ class Bundle:
             raise BundleError(f"{path}: bundle.json is not what was written (its checksum differs); copy the bundle again")
         missing = [key for key in _KEYS if key not in info]
         if missing:
-            raise BundleError(f"{path / 'bundle.json'} has no {missing[0]!r}")
-        if not isinstance(info["files"], dict) or set(info["files"]) != {_MODEL}:
-            raise BundleError(f"{path / 'bundle.json'} must name one file, {_MODEL}, with its checksum")
-        if not (path / _MODEL).is_file():
-            raise BundleError(f"{path}: {_MODEL} is missing")
-        if checksum(path / _MODEL) != info["files"][_MODEL]:
-            raise BundleError(f"{path}: {_MODEL} is not what was written (its checksum differs); copy the bundle again")
+            raise BundleError(
+                f"{path / 'bundle.json'} has no {missing[0]!r}: another version of Predilect wrote it; make the bundle anew"
+            )
+        if not isinstance(info["files"], dict) or set(info["files"]) != {_MODEL, _CARD}:
+            raise BundleError(f"{path / 'bundle.json'} must name two files, {_MODEL} and {_CARD}, with their checksums")
+        for name, written in info["files"].items():
+            if not (path / name).is_file():
+                raise BundleError(f"{path}: {name} is missing")
+            if checksum(path / name) != written:
+                raise BundleError(f"{path}: {name} is not what was written (its checksum differs); copy the bundle again")
         try:
             bundle = cls(
                 path=path,
@@ -87,11 +96,13 @@ class Bundle:
                 labels=LabelSpace.from_json(info["labels"]),
                 preprocessing=Preprocessing.model_validate_json(json.dumps(info["preprocessing"])),
                 recipe=Recipe.from_mapping(info["recipe"], str(path / "bundle.json")),
+                fitted=FittedParts.from_json(info),
                 provenance=info["provenance"],
                 licences=tuple(info["licences"]),
             )
+            bundle.fitted.check_labels(bundle.labels)
         except (LabelError, RecipeError, ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{path / 'bundle.json'} is damaged: {error}") from error
+            raise BundleError(f"{path / 'bundle.json'} is damaged: {' '.join(str(error).split())}") from error
         if bundle.preprocessing.mean is None:
             raise BundleError(f"{path / 'bundle.json'} is damaged: its preprocessing has no mean and std")
         return bundle
@@ -112,33 +123,35 @@ class Bundle:
         return network.eval()
 
 
-def write_bundle(path: Path, refit: Refit) -> Bundle:
-    """Write a bundle, all of it or nothing; then the training's checkpoint is of no more use and is removed.
+def write_bundle(path: Path, refit: Refit, fitted: FittedParts | None = None, tested: Tested | None = None) -> Bundle:
+    """Write a bundle, all of it or nothing.
 
     Args:
         path: The folder to make; it must be absent or empty.
         refit: The trained system.
+        fitted: What was fitted for it; None: nothing.
+        tested: How its folds' networks did, for the model card; None where no fold was held out.
 
     Raises:
         PredilectError: If the folder exists or cannot be written to.
+        ValueError: If what was fitted is of other classes.
     """
-    network = refit.network
+    network, fitted = refit.network, fitted or FittedParts()
+    fitted.check_labels(network.labels)
     with replacing_folder(path) as folder:
-        model = folder / _MODEL
+        model, card = folder / _MODEL, folder / _CARD
         with replacing(model) as temporary:
             save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
-        licences = sorted({source["licence"] for source in refit.provenance["sources"] if source["licence"]})
         info = {
-            "schema_version": _SCHEMA_VERSION,
-            "files": {model.name: checksum(model)},
             "system": refit.system.name,
             "labels": network.labels.to_json(),
             "preprocessing": network.preprocessing.model_dump(mode="json"),
             "recipe": refit.system.recipe.record(),
-            "calibration": None,
+            **fitted.to_json(),
             "provenance": refit.provenance,
-            "licences": licences,
+            "licences": sorted({source["licence"] for source in refit.provenance["sources"] if source["licence"]}),
         }
-        write_json(folder / "bundle.json", seal(info))
-    refit.state.unlink(missing_ok=True)
+        write_text(card, model_card(info, fitted, tested))
+        files = {item.name: checksum(item) for item in (model, card)}
+        write_json(folder / "bundle.json", seal({"schema_version": _SCHEMA_VERSION, "files": files, **info}))
     return Bundle.open(path)

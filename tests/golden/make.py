@@ -36,8 +36,7 @@ from predilect.atlas.painting import Sitter
 from predilect.atlas.photo import Photo
 from predilect.atlas.splits import Splits, make_splits
 from predilect.atlas.synthetic import Drawing, paint
-from predilect.bundle import write_bundle
-from predilect.insight.bundle_index import index_atlas
+from predilect.bundling import make_bundle
 from predilect.insight.explain import explain_folds, summarise
 from predilect.labels.taxonomy import Taxonomy
 from predilect.recipe import Recipe, system
@@ -51,7 +50,8 @@ HERE = Path(__file__).resolve().parent
 FOLDERS = ("atlas", "run", "bundle")
 
 _SIDE = 40
-_COMMAND = "predilect crossval atlas --systems mtl --recipe recipe.toml --out run --refit mtl"
+_COMMAND = "predilect crossval atlas --systems mtl --recipe recipe.toml --out run"
+_BUNDLE = "predilect bundle run atlas --system mtl --out bundle --index --photographs"
 _EXPLAIN, _SAMPLE = "predilect explain run atlas --sample 2", 2
 # What is drawn: part of the body, its kind, lesions. The last photograph of the manifest is missing, and so rejected.
 _PICTURES = {
@@ -75,8 +75,8 @@ def make(out: Path) -> None:
         _train(atlas, work)
         examine(atlas).write(atlas.path / AUDIT_FILE)
         shutil.copytree(work / "run", out / "run", ignore=shutil.ignore_patterns(".lock", "checkpoint", "refit", "report"))
-        for path in ("run/report/report.json", "bundle/bundle.json"):
-            (out / path).parent.mkdir()
+        for path in ("run/report/report.json", "bundle/bundle.json", "bundle/card.md"):
+            (out / path).parent.mkdir(exist_ok=True)
             shutil.copy(work / path, out / path)
         shutil.copytree(work / "bundle" / "index", out / "bundle" / "index")
 
@@ -120,8 +120,9 @@ def _train(atlas: Atlas, work: Path) -> None:
         work / "run", atlas, splits, [mtl], seeds=[1], folds=range(splits.k), fabric=fabric, command=_COMMAND, resume=False
     )
     cross_validate(run, atlas, splits, [mtl], fabric=fabric)
-    index_atlas(fabric, write_bundle(work / "bundle", refit(run, atlas, splits, mtl, fabric=fabric)), atlas, photographs=True)
-    found = explain_folds(TrainedFolds.of(run, atlas, splits), ["mtl"], [1], sample=_SAMPLE, fabric=fabric)
+    folds, trained = TrainedFolds.of(run, atlas, splits), refit(run, atlas, splits, mtl, fabric=fabric)
+    make_bundle(work / "bundle", folds, trained, fabric=fabric, command=_BUNDLE, index=True, photographs=True)
+    found = explain_folds(folds, ["mtl"], [1], sample=_SAMPLE, fabric=fabric)
     summarise(run, found, sample=_SAMPLE, command=_EXPLAIN).write(insight_path(run.path))
     run.report()
 

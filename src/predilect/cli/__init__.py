@@ -19,14 +19,16 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from predilect.cli.audit import audit_command
+from predilect.cli.bundle import bundle_command
 from predilect.cli.cases import cases_command
 from predilect.cli.data import import_command, refine_command, split_command
 from predilect.cli.demo import demo_command
 from predilect.cli.explain import explain_command
 from predilect.cli.export import export_command
 from predilect.cli.insight import attend_command, index_command, similar_command
+from predilect.cli.predict import predict_command
 from predilect.cli.reproduce import reproduce_command
-from predilect.cli.scores import evaluate_command, predict_command, report_command
+from predilect.cli.scores import evaluate_command, report_command
 from predilect.cli.serve import serve_command
 from predilect.cli.show import resuming_command, typed
 from predilect.cli.train import crossval_command, train_command
@@ -56,6 +58,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate_command,
     "report": report_command,
     "explain": explain_command,
+    "bundle": bundle_command,
     "predict": predict_command,
     "export": export_command,
     "serve": serve_command,

@@ -63,6 +63,7 @@ def demo_command(
         folds=range(_FOLDS),
         fabric=fabric,
         refit_name="mtl",
+        with_cases=True,  # drawn ones
     )
     console.print(_NOTE)
 

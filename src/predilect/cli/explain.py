@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
 from predilect.cli.data import splits_of
-from predilect.cli.show import command_line, console, counting, print_table
+from predilect.cli.show import command_line, console, counting, counting_each, print_table
 from predilect.cli.train import named, whole_numbers
 from predilect.errors import RunError
 from predilect.evaluation.insight import Insight
@@ -67,8 +67,8 @@ def explain_command(
         found = explain_folds(folds, chosen, chosen_seeds, sample=sample, fabric=fabric, on_progress=tell)
         insight = summarise(opened, found, sample=sample, command=command_line())
         insight.write(insight_path(run))
-    with counting("resampling") as tell:
-        opened.report(on_progress=tell)
+    with counting_each() as tell_each:
+        opened.report(on_progress=tell_each)
     _print(insight)
     console.print(f"numbers   {insight_path(run)}")
     console.print(f"report    {run / 'report' / 'report.html'}")

@@ -1,27 +1,23 @@
-"""`predilect evaluate`, `predilect report` and `predilect predict`."""
+"""`predilect evaluate` and `predilect report`."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from pydantic import JsonValue
 
-from predilect.cli.show import command_line, console, counting, print_headline, print_table
+from predilect.cli.show import command_line, console, counting_each, print_headline
 from predilect.errors import RunError, TableError
-from predilect.evaluation.evaluate import evaluate
+from predilect.evaluation.measured import measure
 from predilect.files import try_file
 from predilect.predictions import Predictions, Truth
 from predilect.report.report import build_report, write_report
 from predilect.run import PREDICTIONS_FILE, Run
 
-__all__ = ["evaluate_command", "predict_command", "report_command"]
+__all__ = ["evaluate_command", "report_command"]
 
 
 def evaluate_command(
@@ -61,17 +57,24 @@ def evaluate_command(
         raise TableError(f"--count-machine-made: {truth} marks no label as machine-made, and --machine-made names none")
     tables = {name: _predictions(file) for name, file in files.items()}
     try_file(out / "report.json")
-    with counting("resampling") as tell:
-        evaluation = evaluate(known, tables, count_machine_made=count_machine_made, on_progress=tell)
+    with counting_each() as tell:
+        measured = measure(known, tables, count_machine_made=count_machine_made, on_progress=tell)
     provenance: dict[str, JsonValue] = {
         "command": command_line(),
         "truth": truth.name,
         "predictions": {name: file.name for name, file in files.items()},
     }
-    report = build_report(evaluation, provenance=provenance, curves=None, notes=known.notes, title=", ".join(files))
+    report = build_report(
+        measured.evaluation,
+        provenance=provenance,
+        notes=known.notes,
+        title=", ".join(files),
+        calibration=measured.calibration,
+        known_site=measured.known_site,
+    )
     for note in report.document.notes:
         console.print(f"note      {note}")
-    print_headline(evaluation)
+    print_headline(measured.evaluation)
     write_report(report, out)
     console.print(f"report    {out / 'report.html'}")
 
@@ -103,79 +106,7 @@ def report_command(run: Path, /) -> None:
     opened = Run.open(run)
     if not opened.info.get("folds"):
         raise RunError(f"{run}: this run held out no fold, so that nothing was tested and there is nothing to report")
-    with counting("resampling") as tell:
+    with counting_each() as tell:
         evaluation = opened.report(on_progress=tell)
     print_headline(evaluation)
     console.print(f"report    {run / 'report' / 'report.html'}")
-
-
-def predict_command(
-    bundle: Path,
-    images: list[Path],
-    /,
-    *,
-    format_: Annotated[Literal["table", "json", "csv"], Parameter(name="--format")] = "table",
-    runtime: str = "torch",
-) -> int:
-    """Say of photographs which lesions they show and on which body site.
-
-    Scores are probabilities, not yet calibrated. A photograph that cannot be read is named, the others go on, and the exit code is 1.
-
-    Example: `predilect predict runs/clinic/bundle photograph.jpg --format json`
-
-    Args:
-        bundle: The bundle folder.
-        images: Photographs.
-        format_: table for people, json, or csv in the form that evaluate reads; image_id there is the file's name without its
-            ending, with its folders where names repeat.
-        runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
-    """
-    from predilect.bundle import Bundle
-    from predilect.serving.runtime import open_runtime
-    from predilect.training.inference import predict_files
-
-    opened = Bundle.open(bundle)
-    ready = open_runtime(opened, runtime)
-    if console.quiet:  # of several processes one is enough
-        return 0
-    results = predict_files(ready.observe, opened.preprocessing, images)
-    failed = {path: reason for path, reason in results.items() if isinstance(reason, str)}
-    scored = {path: scores for path, scores in results.items() if not isinstance(scores, str)}
-    if format_ == "json":
-        named = {
-            str(path): {
-                task: dict(zip(opened.labels[task].classes, map(float, values), strict=True)) for task, values in scores.items()
-            }
-            for path, scores in scored.items()
-        }
-        json.dump({"predictions": named, "errors": {str(path): reason for path, reason in failed.items()}}, sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    elif format_ == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["image_id", *opened.labels.columns])
-        ids = _image_ids(images)
-        for path, scores in scored.items():
-            writer.writerow([ids[path], *(f"{value:.6g}" for task in opened.labels.names for value in scores[task])])
-    else:
-        rows = []
-        for path, scores in scored.items():
-            best = [
-                "\n".join(f"{scores[task][k]:.2f} {opened.labels[task].classes[k]}" for k in scores[task].argsort()[::-1][:3])
-                for task in opened.labels.names
-            ]
-            rows.append([str(path), *best])
-        print_table("Most probable, not calibrated", ["photograph", *opened.labels.names], rows)
-    for path, reason in failed.items():
-        sys.stderr.write(f"error {path}: {reason}\n")
-    return 1 if failed else 0
-
-
-def _image_ids(paths: Sequence[Path]) -> dict[Path, str]:
-    """An identifier for each file: as short as the files still differ in it."""
-    shorter_first: tuple[Callable[[Path], str], ...] = (lambda path: path.stem, lambda path: str(path.with_suffix("")))
-    distinct = dict.fromkeys(paths)
-    for name in shorter_first:
-        ids = {path: name(path) for path in distinct}
-        if len(set(ids.values())) == len(ids):
-            return ids
-    return {path: str(path) for path in distinct}

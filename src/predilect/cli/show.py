@@ -87,11 +87,12 @@ def without_folders(argument: str) -> str:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+def counting(what: str, *, beside: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for work that tells how many of how many are done.
 
     Args:
         what: The work in a word or two.
+        beside: Show it where errors are shown, since the output is an answer for other programs; and nothing where that is no terminal.
 
     Yields:
         The function to tell: (done, total).
@@ -103,9 +104,10 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=_NO_BARS) as bar:
+    shown_on = Console(stderr=True, quiet=console.quiet) if beside else console
+    with Progress(*columns, console=shown_on, transient=True, disable=shown_on.quiet or not shown_on.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        named = console.is_terminal
+        named = shown_on.is_terminal or beside
 
         def tell(done: int, total: int) -> None:
             nonlocal named

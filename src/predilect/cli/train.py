@@ -12,8 +12,19 @@ from cyclopts.validators import Number
 from predilect.atlas.folder import Atlas
 from predilect.atlas.splits import Splits
 from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, splits_of
-from predilect.cli.show import Seed, command_line, console, counting, print_fresh_start, print_headline, print_resumed, training
+from predilect.cli.show import (
+    Seed,
+    command_line,
+    console,
+    counting,
+    counting_each,
+    print_fresh_start,
+    print_headline,
+    print_resumed,
+    training,
+)
 from predilect.errors import RecipeError, RunError, SplitError
+from predilect.evaluation.fitted_parts import PARTS, FittedParts
 from predilect.files import check_place
 from predilect.recipe import Recipe, System, system, with_weights
 from predilect.run import ENSEMBLES, ReportPlan, Run, check_members
@@ -100,7 +111,8 @@ def train_command(
         with training(1) as tell:
             trained = train_whole(run, opened, splits, chosen, fabric=fabric, on_progress=tell)
         if fabric.is_global_zero:
-            write_bundle(bundle, trained)
+            untested = "the system was trained without holding out a fold"
+            write_bundle(bundle, trained, FittedParts(missing=dict.fromkeys(PARTS, untested)))
     console.print(f"bundle    {bundle}")
 
 
@@ -223,8 +235,9 @@ def compare(
     plan: ReportPlan | None = None,
     resume: bool = False,
     refit_name: str | None = None,
+    with_cases: bool = False,
 ) -> None:
-    """Cross-validate, report, refit if asked for, and print the result table and where everything lies.
+    """Cross-validate, refit if asked for, report, and print the result table and where everything lies.
 
     Args:
         atlas: The photographs.
@@ -235,13 +248,15 @@ def compare(
         fabric: The device; of several processes the first alone writes and prints.
         plan: What the report shows beside the systems; None: nothing.
         resume: Whether an existing run is gone on with.
-        refit_name: A system to train on all groups, or None.
+        refit_name: A system to train on all groups, for a bundle, or None.
+        with_cases: Whether that bundle holds the atlas as cases to compare with, photographs among it.
 
     Raises:
         PredilectError: If anything the user gave cannot be used.
     """
-    from predilect.bundle import write_bundle
+    from predilect.bundling import make_bundle
     from predilect.training.crossval import cross_validate, refit
+    from predilect.training.folds import TrainedFolds
     from predilect.training.start import start_run
 
     splits = splits_of(atlas)
@@ -273,16 +288,27 @@ def compare(
     parts = [(item.name, seed, fold) for item in systems for seed in seeds for fold in folds]
     finished = sum(run.fold_result(*part) is not None for part in parts) + refitted
     fabric.barrier()  # no process looks for what is finished once another may have finished more
+    trained = None
     with training(len(parts) + (refit_name is not None), finished) as tell:
         cross_validate(run, atlas, splits, systems, fabric=fabric, on_progress=tell)
         if refit_name is not None and not refitted:
             chosen = next(item for item in systems if item.name == refit_name)
             trained = refit(run, atlas, splits, chosen, fabric=fabric, on_progress=tell)
-            if fabric.is_global_zero:
-                write_bundle(bundle, trained)
     if fabric.is_global_zero:
-        with counting("resampling") as tell_resampling:
-            evaluation = run.report(on_progress=tell_resampling)
+        if trained is not None:
+            with counting_each() as tell_each:
+                make_bundle(
+                    bundle,
+                    TrainedFolds.of(run, atlas, splits),
+                    trained,
+                    fabric=fabric,
+                    command=command,
+                    index=with_cases,
+                    photographs=with_cases,
+                    on_progress=tell_each,
+                )
+        with counting_each() as tell_each:
+            evaluation = run.report(on_progress=tell_each)
         print_headline(evaluation)
         console.print(f"report    {out / 'report' / 'report.html'}")
         if refit_name is not None:

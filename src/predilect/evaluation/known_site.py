@@ -13,7 +13,8 @@ scores of the other folds that were calibrated without f and without their own f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -71,7 +72,9 @@ class KnownSiteTables:
     baselines: Mapping[str, Predictions]
 
 
-def condition_on_site(truth: Truth, systems: Mapping[str, Predictions]) -> KnownSiteTables | None:
+def condition_on_site(
+    truth: Truth, systems: Mapping[str, Predictions], *, on_progress: Callable[[int, int], None] | None = None
+) -> KnownSiteTables | None:
     """Condition every system of a run that predicts lesions on the site, out of fold.
 
     What the image told of the site is taken from the system itself; if it predicts none, from the one named as it is with
@@ -80,6 +83,7 @@ def condition_on_site(truth: Truth, systems: Mapping[str, Predictions]) -> Known
     Args:
         truth: What is known of N photographs.
         systems: Out-of-fold predictions of the same photographs, of one or several seeds.
+        on_progress: Told how many site priors are fitted, and how many there will be: one for each system and fold.
 
     Returns:
         None where there is nothing to say: the truth lacks a task, no system predicts lesions out of fold, or photographs of known
@@ -98,9 +102,16 @@ def condition_on_site(truth: Truth, systems: Mapping[str, Predictions]) -> Known
     if folds is None or len(np.unique(folds[known])) < _FOLDS_NEEDED or not of_lesions:
         return None
     _check_names(of_lesions, systems)
+    done, expected = itertools.count(1), len(of_lesions) * len(np.unique(folds[known]))
+
+    def tell() -> None:
+        n = next(done)
+        if on_progress is not None:
+            on_progress(n, expected)
+
     return KnownSiteTables(
         truth=truth.take(known),
-        systems={name: _conditioned(name, fits, known) for name in of_lesions},
+        systems={name: _conditioned(name, fits, known, tell) for name in of_lesions},
         baselines=_baselines(truth.take(known), folds[known]),
     )
 
@@ -124,7 +135,7 @@ def site_prior_on_all(predictions: Predictions, truth: Truth) -> SitePrior:
     return _site_prior(fits, fits if SITE in fits.matched.tasks else None, fits.matched.rows())
 
 
-def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int64]) -> ConditionedSystem:
+def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int64], tell: Callable[[], None]) -> ConditionedSystem:
     own = fits[name]
     matched = own.matched
     site_system = next((other for other in (name, f"{name}-site") if other in fits and _tells_site(fits[other], own)), None)
@@ -136,9 +147,11 @@ def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int
     assert matched.folds is not None
     folds = matched.folds[known]
     numbers = np.unique(folds).tolist()
+    priors = {}
     with ThreadPoolExecutor() as pool:  # numpy and scipy let other threads run while they count
-        fitted = list(pool.map(lambda fold: _site_prior(own, told, known[folds != fold], [fold]), numbers))
-    priors = dict(zip(numbers, fitted, strict=True))
+        for fold, prior in zip(numbers, pool.map(lambda f: _site_prior(own, told, known[folds != f], [f]), numbers), strict=True):
+            priors[fold] = prior
+            tell()
     for fold, prior in priors.items():
         here = folds == fold
         for seed, scores in conditioned.items():

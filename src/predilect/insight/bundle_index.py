@@ -24,7 +24,17 @@ from predilect.recipe import Preprocessing
 from predilect.training.inference import Observation, embed
 from predilect.vision.transforms import central_square
 
-__all__ = ["INDEX_FOLDER", "SHOWN_SIDE", "SimilarCases", "approximated", "foremost", "index_atlas", "open_index", "similar_cases"]
+__all__ = [
+    "INDEX_FOLDER",
+    "SHOWN_SIDE",
+    "SimilarCases",
+    "approximated",
+    "foremost",
+    "index_atlas",
+    "keep_index",
+    "open_index",
+    "similar_cases",
+]
 
 INDEX_FOLDER = "index"
 """Where a bundle keeps its index."""
@@ -56,9 +66,6 @@ def index_atlas(
 ) -> EmbeddingIndex:
     """Embed an atlas and keep the result in the bundle, in the place of an index that is there.
 
-    The index holds ids, labels and the sources' licence and credit, no patients, ages or file names, and no groups, which would
-    tell what belongs to one person.
-
     Args:
         fabric: Gives device and precision.
         bundle: Its network embeds.
@@ -75,22 +82,64 @@ def index_atlas(
         InsightError: If an embedding is not finite, or something else lies in the index's place.
         DiskError: If it cannot be written.
     """
-    path, n = bundle.path / INDEX_FOLDER, len(atlas)
+    n = len(atlas)
     steps = 2 * n if photographs else n
 
     def tell(done: int) -> None:
         if on_progress is not None:
             on_progress(done, steps)
 
-    def reduced(images: PackedImages) -> Iterator[PreparedImage]:
-        for row in range(n):
-            yield reduce_image(images[row], SHOWN_SIDE)
-            tell(n + row + 1)
-
     atlas.check_images()
     with atlas.images() as images:
         embeddings = embed(fabric, bundle.network(), images, np.arange(n), on_progress=lambda done, _: tell(done))
-        index = EmbeddingIndex(embeddings, atlas.truth(None), bundle.model, atlas=atlas.path.resolve().name, sources=atlas.sources)
+    return keep_index(bundle, atlas, embeddings, photographs=photographs, on_progress=lambda done, _: tell(n + done))
+
+
+def keep_index(
+    bundle: Bundle,
+    atlas: Atlas,
+    embeddings: NDArray[np.float32],
+    *,
+    photographs: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EmbeddingIndex:
+    """Keep an atlas that is embedded already in the bundle, in the place of an index that is there.
+
+    The index holds ids, labels and the sources' licence and credit, no patients, ages or file names, and no groups, which would
+    tell what belongs to one person.
+
+    Args:
+        bundle: Its network made the embeddings.
+        atlas: N photographs.
+        embeddings: (N, D) of them, in their order.
+        photographs: Whether the index holds small versions of them, too, longest side `SHOWN_SIDE`.
+        on_progress: Told how many small versions of N are made.
+
+    Returns:
+        The index as it was written.
+
+    Raises:
+        AtlasError: If the packed images cannot be read.
+        InsightError: If an embedding is not finite, or something else lies in the index's place.
+        DiskError: If it cannot be written.
+    """
+    path, n = bundle.path / INDEX_FOLDER, len(atlas)
+
+    def reduced(images: PackedImages) -> Iterator[PreparedImage]:
+        for row in range(n):
+            yield reduce_image(images[row], SHOWN_SIDE)
+            if on_progress is not None:
+                on_progress(row + 1, n)
+
+    index = EmbeddingIndex(
+        embeddings,
+        atlas.truth(None),
+        bundle.model,
+        atlas=atlas.path.resolve().name,
+        atlas_hash=atlas.content_hash,
+        sources=atlas.sources,
+    )
+    with atlas.images() as images:
         index.save(path, reduced(images) if photographs else None)
     return EmbeddingIndex.load(path)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from predilect.atlas.importers.find_images import IMAGE_SUFFIXES, walk_files
+from predilect.atlas.given import given_images
 from predilect.atlas.jpeg import PreparedImage, prepare_image
 from predilect.atlas.pack import MAX_SIDE
 from predilect.errors import InsightError
@@ -30,7 +30,7 @@ def find_photographs(paths: Sequence[Path], out: Path) -> tuple[dict[str, Path],
     """Image files, and those in folders at any depth, each with a name for what is written of it.
 
     Args:
-        paths: Files and folders; of a folder those files count that end like images.
+        paths: As `given_images` takes them.
         out: Where something is to be written of them.
 
     Returns:
@@ -38,29 +38,19 @@ def find_photographs(paths: Sequence[Path], out: Path) -> tuple[dict[str, Path],
         the folders.
 
     Raises:
-        AtlasError: If a folder cannot be read.
-        InsightError: If a folder holds no image, or what is written in `out` would lie among the photographs or replace one.
+        AtlasError: If a folder cannot be read or holds no image, or a pattern fits nothing.
+        InsightError: If what is written in `out` would lie among the photographs or replace one.
     """
-    found: dict[Path, None] = {}
-    n_others = 0
     for path in paths:
-        if not path.is_dir():
-            found[path] = None
-            continue
-        if out.resolve().is_relative_to(path.resolve()):
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
             raise InsightError(
                 f"{out} lies in {path}, so that panels would be taken for photographs next time; choose another folder"
             )
-        walked = walk_files(path)
-        images = [name for name in walked.files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        if not images:
-            raise InsightError(f"{path} holds no image file; known endings are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        found |= dict.fromkeys(path / name for name in images)
-        n_others += len(walked.files) + len(walked.odd) + walked.n_nameless - len(images)
+    given = given_images(paths)
     files: dict[str, Path] = {}
     taken: set[str] = set()
     times: Counter[str] = Counter()
-    for path in found:
+    for path in given.files:
         name = path.stem
         while name.casefold() in taken:  # some file systems do not tell a from A
             times[path.stem] += 1
@@ -68,11 +58,11 @@ def find_photographs(paths: Sequence[Path], out: Path) -> tuple[dict[str, Path],
         taken.add(name.casefold())
         files[name] = path
     for name, replaced in ((name, out / f"{name}{_PANEL}") for name in files):
-        if replaced in found:
+        if replaced in given.files:
             raise InsightError(
                 f"the panel of {files[name]} would replace the photograph {replaced}; choose another folder than {out}"
             )
-    return files, n_others
+    return files, given.n_others
 
 
 def write_attention(

@@ -86,6 +86,7 @@ class EmbeddingIndex:
         model: Identifies the network that made the embeddings, such as the checksum of its weights.
         cells: What an approximate search looks into; None: search is exact.
         atlas: Name of the atlas that the photographs belong to.
+        atlas_hash: Its content hash, which tells whether these are the photographs that a network learnt from.
         sources: Where they come from, with licence and credit, which whoever shows one of them must name.
         images: Small versions of them, row i belonging to photograph i; None where the index holds none.
 
@@ -99,6 +100,7 @@ class EmbeddingIndex:
     model: str
     cells: Cells | None = None
     atlas: str = ""
+    atlas_hash: str = ""
     sources: tuple[Source, ...] = ()
     images: PackedImages | None = None
 
@@ -222,6 +224,7 @@ class EmbeddingIndex:
                 "schema_version": _SCHEMA_VERSION,
                 "model": self.model,
                 "atlas": self.atlas,
+                "atlas_hash": self.atlas_hash,
                 "sources": [
                     {name: value for name, value in asdict(source).items() if name != "assessed"} for source in self.sources
                 ],
@@ -242,7 +245,7 @@ class EmbeddingIndex:
         if info.get("schema_version") != _SCHEMA_VERSION:
             found = info.get("schema_version")
             raise InsightError(f"{path / _INDEX} has schema version {found!r}, allowed is {_SCHEMA_VERSION}; {_REMEDY}")
-        if not is_sealed(info) or set(info["files"]) - {_IMAGES} != {_EMBEDDINGS, _PHOTOS}:
+        if not is_sealed(info) or "atlas_hash" not in info or set(info["files"]) - {_IMAGES} != {_EMBEDDINGS, _PHOTOS}:
             raise InsightError(f"{path / _INDEX} is not what was written; {_REMEDY}")
         for name, written in info["files"].items():
             if not (path / name).is_file():
@@ -261,7 +264,9 @@ class EmbeddingIndex:
         if images is not None and not np.array_equal(images.image_ids, photos.image_ids):
             raise InsightError(f"{path / _IMAGES} does not hold the photographs of {_PHOTOS}; {_REMEDY}")
         sources = tuple(Source(**{**source, "notes": tuple(source["notes"])}) for source in info["sources"])
-        return cls(embeddings, photos, info["model"], atlas=info["atlas"], sources=sources, images=images)
+        return cls(
+            embeddings, photos, info["model"], atlas=info["atlas"], atlas_hash=info["atlas_hash"], sources=sources, images=images
+        )
 
     def _check_queries(self, queries: NDArray[np.float32], model: str, metric: Metric) -> None:
         if metric not in _METRICS:

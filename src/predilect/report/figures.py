@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 from matplotlib.figure import Figure
 
-from predilect.evaluation.insight import Insight
 from predilect.evaluation.scores import Evaluation, PredilectionMap
+from predilect.report.calibration_figure import calibration_figure
+from predilect.report.calibration_wording import calibration_caption, calibration_label, drawn_system
 from predilect.report.curves import curves_figure
 from predilect.report.dots import SIGNIFICANT, counts_figure, difference_figure, lesion_figure, site_figure
 from predilect.report.gains_figure import gains_figure
@@ -17,6 +18,10 @@ from predilect.report.heatmaps import LIFT_LIMIT, balance_figure, predilection_f
 from predilect.report.insight_figures import coincidence_figure, faithfulness_figure, retrieval_figure
 from predilect.report.insight_tables import coincidence_rows
 from predilect.report.insight_wording import attention_label, coincidence_label, retrieval_label
+from predilect.report.known_site_tables import shown_system
+from predilect.report.known_site_wording import known_site_caption, known_site_label
+from predilect.report.shown import Shown
+from predilect.report.site_prior_figure import site_prior_figure
 from predilect.report.style import Rendering, render, styled
 from predilect.report.tables import ap_differences, lesion_systems, site_systems
 from predilect.report.wording import gain_findings, number
@@ -44,15 +49,6 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """What there is to draw."""
-
-    evaluation: Evaluation
-    curves: pl.DataFrame | None
-    insight: Insight | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Plan:
     """A figure before it is drawn; see `Drawing`."""
 
@@ -61,7 +57,7 @@ class _Plan:
     draw: Callable[[], Figure]
 
 
-def _lesions(shown: _Shown) -> _Plan | None:
+def _lesions(shown: Shown) -> _Plan | None:
     if not lesion_systems(shown.evaluation):
         return None
     caption = (
@@ -71,7 +67,7 @@ def _lesions(shown: _Shown) -> _Plan | None:
     return _Plan(caption, _lesion_label(shown.evaluation), lambda: lesion_figure(shown.evaluation))
 
 
-def _differences(shown: _Shown) -> _Plan | None:
+def _differences(shown: Shown) -> _Plan | None:
     if not ap_differences(shown.evaluation):
         return None
     caption = (
@@ -81,7 +77,7 @@ def _differences(shown: _Shown) -> _Plan | None:
     return _Plan(caption, _difference_label(shown.evaluation), lambda: difference_figure(shown.evaluation))
 
 
-def _sites(shown: _Shown) -> _Plan | None:
+def _sites(shown: Shown) -> _Plan | None:
     if not site_systems(shown.evaluation):
         return None
     caption = (
@@ -91,7 +87,7 @@ def _sites(shown: _Shown) -> _Plan | None:
     return _Plan(caption, _site_label(shown.evaluation), lambda: site_figure(shown.evaluation))
 
 
-def _predilection(shown: _Shown) -> _Plan | None:
+def _predilection(shown: Shown) -> _Plan | None:
     found = shown.evaluation.predilection
     if found is None or not (found.lesions and found.sites):
         return None
@@ -103,7 +99,7 @@ def _predilection(shown: _Shown) -> _Plan | None:
     return _Plan(caption, _predilection_label(found), lambda: predilection_figure(found))
 
 
-def _gains(shown: _Shown) -> _Plan | None:
+def _gains(shown: Shown) -> _Plan | None:
     if not shown.evaluation.gains:
         return None
     caption = (
@@ -115,7 +111,24 @@ def _gains(shown: _Shown) -> _Plan | None:
     return _Plan(caption, _gains_label(shown.evaluation), lambda: gains_figure(shown.evaluation.gains))
 
 
-def _curves(shown: _Shown) -> _Plan | None:
+def _known_site(shown: Shown) -> _Plan | None:
+    found = shown.known_site
+    if found is None:
+        return None
+    system = shown_system(found)
+    return _Plan(known_site_caption(system), known_site_label(found, system), lambda: site_prior_figure(found, system))
+
+
+def _calibration(shown: Shown) -> _Plan | None:
+    found = shown.calibration
+    system = None if found is None else drawn_system(found)
+    if found is None or system is None:
+        return None
+    drawn = found.systems[system]
+    return _Plan(calibration_caption(found, system), calibration_label(found, system), lambda: calibration_figure(drawn))
+
+
+def _curves(shown: Shown) -> _Plan | None:
     curves = shown.curves
     if curves is None or not curves.height:
         return None
@@ -127,7 +140,7 @@ def _curves(shown: _Shown) -> _Plan | None:
     return _Plan(caption, f"Loss curves of {systems}; the numbers are in tables/curves.csv.", lambda: curves_figure(curves))
 
 
-def _folds(shown: _Shown) -> _Plan | None:
+def _folds(shown: Shown) -> _Plan | None:
     balance = shown.evaluation.folds
     if balance is None or not balance.classes:
         return None
@@ -138,7 +151,7 @@ def _folds(shown: _Shown) -> _Plan | None:
     return _Plan(caption, label, lambda: balance_figure(balance))
 
 
-def _counts(shown: _Shown) -> _Plan | None:
+def _counts(shown: Shown) -> _Plan | None:
     evaluation = shown.evaluation
     if not (lesion_systems(evaluation) or site_systems(evaluation)):
         return None
@@ -147,7 +160,7 @@ def _counts(shown: _Shown) -> _Plan | None:
     return _Plan(caption, label, lambda: counts_figure(evaluation))
 
 
-def _faithfulness(shown: _Shown) -> _Plan | None:
+def _faithfulness(shown: Shown) -> _Plan | None:
     if shown.insight is None or not any(system.heads for system in shown.insight.attention.systems.values()):
         return None
     attention = shown.insight.attention
@@ -160,7 +173,7 @@ def _faithfulness(shown: _Shown) -> _Plan | None:
     return _Plan(caption, attention_label(attention), lambda: faithfulness_figure(attention))
 
 
-def _coincidence(shown: _Shown) -> _Plan | None:
+def _coincidence(shown: Shown) -> _Plan | None:
     if shown.insight is None or not coincidence_rows(shown.insight.attention):
         return None
     attention = shown.insight.attention
@@ -172,7 +185,7 @@ def _coincidence(shown: _Shown) -> _Plan | None:
     return _Plan(caption, coincidence_label(attention), lambda: coincidence_figure(attention, list(shown.evaluation.systems)))
 
 
-def _retrieval(shown: _Shown) -> _Plan | None:
+def _retrieval(shown: Shown) -> _Plan | None:
     if shown.insight is None:
         return None
     retrieval = shown.insight.retrieval
@@ -183,12 +196,14 @@ def _retrieval(shown: _Shown) -> _Plan | None:
     return _Plan(caption, retrieval_label(retrieval), lambda: retrieval_figure(retrieval, list(shown.evaluation.systems)))
 
 
-_FIGURES: Mapping[str, Callable[[_Shown], _Plan | None]] = {
+_FIGURES: Mapping[str, Callable[[Shown], _Plan | None]] = {
     "lesions": _lesions,
     "differences": _differences,
     "sites": _sites,
     "predilection": _predilection,
     "gains": _gains,
+    "known_site": _known_site,
+    "calibration": _calibration,
     "coincidence": _coincidence,
     "faithfulness": _faithfulness,
     "retrieval": _retrieval,
@@ -201,15 +216,8 @@ FIGURE_NAMES = tuple(_FIGURES)
 """File stems of all figures there may be, in the order of a report."""
 
 
-def draw_all(evaluation: Evaluation, curves: pl.DataFrame | None = None, insight: Insight | None = None) -> list[Drawing]:
-    """Draw every figure that there are numbers for, in the order of `FIGURE_NAMES`.
-
-    Args:
-        evaluation: What was scored.
-        curves: Training curves, with the columns of `curves.CURVES_SCHEMA`.
-        insight: What the networks show of themselves.
-    """
-    shown = _Shown(evaluation, curves, insight)
+def draw_all(shown: Shown) -> list[Drawing]:
+    """Draw every figure that there are numbers for, in the order of `FIGURE_NAMES`."""
     drawings = []
     with styled():
         for name, plan_of in _FIGURES.items():

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import polars as pl
 
-from predilect.evaluation.insight import Insight
 from predilect.evaluation.scores import Evaluation, PredilectionMap
+from predilect.report.calibration_tables import CALIBRATION_TABLES, calibration_frames
 from predilect.report.insight_tables import INSIGHT_TABLES, insight_frames
-from predilect.report.published import Published, published_frame
+from predilect.report.known_site_tables import KNOWN_SITE_TABLES, known_site_frames
+from predilect.report.published import published_frame
+from predilect.report.shown import Shown
 from predilect.report.tables import headline_table, lesion_systems, site_systems
 
 __all__ = ["TABLE_NAMES", "csv_tables"]
 
 TABLE_NAMES = (
     *("headline", "lesions", "sites", "comparisons", "predilection", "gains", "folds", "curves", "published"),
+    *KNOWN_SITE_TABLES,
+    *CALIBRATION_TABLES,
     *INSIGHT_TABLES,
 )
 
 
-def csv_tables(
-    evaluation: Evaluation, curves: pl.DataFrame | None, published: Published | None = None, insight: Insight | None = None
-) -> dict[str, pl.DataFrame]:
+def csv_tables(shown: Shown) -> dict[str, pl.DataFrame]:
     """Everything a report shows as plain frames, one row per number, for a spreadsheet or another program.
-
-    Args:
-        evaluation: What was scored.
-        curves: Training curves, handed through.
-        published: The paper's own numbers, or None.
-        insight: What the networks show of themselves, or None.
 
     Returns:
         Frames by file stem; those that would be empty are absent.
     """
+    evaluation = shown.evaluation
     frames = {
         "headline": pl.DataFrame(_headline_records(evaluation), infer_schema_length=None),
         "lesions": pl.DataFrame(
@@ -61,9 +58,11 @@ def csv_tables(
             infer_schema_length=None,
         ),
         "folds": _fold_frame(evaluation),
-        "curves": pl.DataFrame() if curves is None else curves,
-        "published": pl.DataFrame() if published is None else published_frame(published),
-        **({} if insight is None else insight_frames(insight)),
+        "curves": pl.DataFrame() if shown.curves is None else shown.curves,
+        "published": pl.DataFrame() if shown.published is None else published_frame(shown.published),
+        **({} if shown.known_site is None else known_site_frames(shown.known_site)),
+        **({} if shown.calibration is None else calibration_frames(shown.calibration)),
+        **({} if shown.insight is None else insight_frames(shown.insight)),
     }
     return {name: frame for name, frame in frames.items() if frame.height}
 

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from predilect.atlas.audit import Audit
 from predilect.evaluation.attention_scores import AttentionEvaluation
+from predilect.evaluation.calibration_scores import CalibrationEvaluation
 from predilect.evaluation.insight import Insight
+from predilect.evaluation.known_site_scores import KnownSite
 from predilect.evaluation.retrieval_summary import RetrievalEvaluation
 from predilect.evaluation.scores import (
     Comparison,
@@ -27,6 +29,8 @@ from predilect.evaluation.scores import (
 from predilect.files import replacing, write_json, write_text
 from predilect.report import wording
 from predilect.report.audit_page import AUDIT_PAGE, write_audit_page
+from predilect.report.calibration_tables import calibration_rows, set_rows
+from predilect.report.calibration_wording import calibration_findings, calibration_guide
 from predilect.report.curves import check_curves
 from predilect.report.environment import render_page
 from predilect.report.figures import FIGURE_NAMES, Drawing, draw_all
@@ -40,7 +44,9 @@ from predilect.report.insight_wording import (
     map_findings,
     retrieval_findings,
 )
+from predilect.report.known_site_wording import known_site_section
 from predilect.report.published import Published, published_rows
+from predilect.report.shown import Shown
 from predilect.report.style import inline_svg, missing_glyphs
 from predilect.report.tables import headline_table, lesion_tables, machine_table, site_table
 
@@ -48,7 +54,8 @@ __all__ = ["SCHEMA_VERSION", "Report", "ReportDocument", "build_report", "report
 
 SCHEMA_VERSION = 1
 
-_OPTIONAL = ("attention", "retrieval")  # keys that `report.json` has only where networks were asked
+# Keys that `report.json` has only where there are folds enough, or where networks were asked.
+_OPTIONAL = ("known_site", "calibration", "attention", "retrieval")
 
 
 class ReportDocument(BaseModel):
@@ -66,6 +73,8 @@ class ReportDocument(BaseModel):
         gains: For each pair that asks it, gain by lesion against strength of predilection.
         folds: How classes fall into folds; null without folds.
         published: What the paper printed, measured on another data set; null unless asked for.
+        known_site: What knowing the site brings to lesions; absent where photographs of known site lie in fewer than three folds.
+        calibration: Whether probabilities mean what they say, before and after; absent with fewer than two folds.
         attention: Where the networks look; absent where nobody asked them.
         retrieval: How alike the photographs are that they put next to each other; absent likewise.
         n_resamples: Resamples behind each interval.
@@ -86,6 +95,8 @@ class ReportDocument(BaseModel):
     gains: tuple[PredilectionGain, ...]
     folds: FoldBalance | None
     published: Published | None
+    known_site: KnownSite | None = None
+    calibration: CalibrationEvaluation | None = None
     attention: AttentionEvaluation | None = None
     retrieval: RetrievalEvaluation | None = None
     n_resamples: int = Field(ge=0)
@@ -99,17 +110,13 @@ class Report:
 
     Attributes:
         document: What goes into `report.json`.
-        evaluation: The same numbers as they came from the evaluation.
-        curves: Training curves, columns as in `curves.CURVES_SCHEMA`, or None.
+        shown: The same numbers as they came from the evaluation, and what else is shown.
         audit: Of the atlas, or None.
-        insight: What the networks show of themselves, or None.
     """
 
     document: ReportDocument
-    evaluation: Evaluation
-    curves: pl.DataFrame | None
+    shown: Shown
     audit: Audit | None = None
-    insight: Insight | None = None
 
 
 def build_report(
@@ -122,6 +129,8 @@ def build_report(
     audit: Audit | None = None,
     published: Published | None = None,
     insight: Insight | None = None,
+    calibration: CalibrationEvaluation | None = None,
+    known_site: KnownSite | None = None,
 ) -> Report:
     """Put an evaluation and what is known of its making together.
 
@@ -135,6 +144,8 @@ def build_report(
         audit: Of the atlas that was learnt from; None where there is none.
         published: The paper's own numbers, to stand beside those of the same system and lesion; None leaves them out.
         insight: What the networks show of themselves; None leaves it out.
+        calibration: Whether probabilities mean what they say; None leaves it out.
+        known_site: What knowing the site brings; None leaves it out.
 
     Raises:
         ValueError: If there is no system, the provenance is not JSON or holds a number that is not finite, or the curves do
@@ -153,13 +164,16 @@ def build_report(
         gains=evaluation.gains,
         folds=evaluation.folds,
         published=published,
+        known_site=known_site,
+        calibration=calibration,
         attention=None if insight is None else insight.attention,
         retrieval=None if insight is None else insight.retrieval,
         n_resamples=evaluation.n_resamples,
         n_resamples_p=evaluation.n_resamples_p,
         resampling_seed=evaluation.resampling_seed,
     )
-    return Report(document, evaluation, None if curves is None else check_curves(curves), audit, insight)
+    checked = None if curves is None else check_curves(curves)
+    return Report(document, Shown(evaluation, checked, published, insight, calibration, known_site), audit)
 
 
 def write_report(report: Report, out: Path) -> Path:
@@ -178,8 +192,7 @@ def write_report(report: Report, out: Path) -> Path:
     Raises:
         PredilectError: If the folder cannot be written to.
     """
-    drawings = draw_all(report.evaluation, report.curves, report.insight)
-    tables = csv_tables(report.evaluation, report.curves, report.document.published, report.insight)
+    drawings, tables = draw_all(report.shown), csv_tables(report.shown)
     figures = {name: out / "figures" / name for name in FIGURE_NAMES}
     for drawing in drawings:
         write_text(figures[drawing.name].with_suffix(".svg"), drawing.rendering.svg)
@@ -221,7 +234,8 @@ def _font_caution(evaluation: Evaluation) -> list[str]:
 
 
 def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) -> str:
-    evaluation, published, insight = report.evaluation, report.document.published, report.insight
+    shown = report.shown
+    evaluation, published, insight, calibration = shown.evaluation, shown.published, shown.insight, shown.calibration
     provenance = dict(report.document.provenance)
     command = provenance.pop("command", None)
     return render_page(
@@ -241,7 +255,15 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         sites=site_table(evaluation),
         figures={each.name: (each, inline_svg(each.rendering.svg, each.name, each.label)) for each in drawings},
         tables=tables,
-        guide=[*wording.reading_guide(evaluation), *([] if insight is None else insight_guide(insight))],
+        guide=[
+            *wording.reading_guide(evaluation),
+            *([] if calibration is None else calibration_guide(calibration)),
+            *([] if insight is None else insight_guide(insight)),
+        ],
+        known_site=None if shown.known_site is None else known_site_section(shown.known_site),
+        calibration=None if calibration is None else calibration_rows(calibration),
+        sets=[] if calibration is None else set_rows(calibration),
+        calibration_findings=[] if calibration is None else calibration_findings(calibration),
         insight=insight,
         attention_findings=[] if insight is None else attention_findings(insight.attention),
         map_findings=[] if insight is None else map_findings(insight.attention),

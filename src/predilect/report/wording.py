@@ -10,6 +10,7 @@ from predilect.labels.tasks import LESION, SITE
 
 __all__ = [
     "HEADLINE_METRICS",
+    "INTENDED_USE",
     "UNDEFINED",
     "Estimate",
     "Finding",
@@ -30,6 +31,12 @@ __all__ = [
 ]
 
 UNDEFINED = "—"
+
+INTENDED_USE = (
+    "For research on labelled photographs, for teaching, and for building and testing software. Not a medical device: not validated "
+    "for diagnosis, triage or any decision about a person, and not to be used so."
+)
+"""What a trained network may be used for."""
 
 HEADLINE_METRICS: Mapping[str, Mapping[str, str]] = {
     LESION: {"map_class": "mAP-class", "map_image": "mAP-image", "map_class_fold_mean": "mAP-class, fold mean"},

@@ -8,12 +8,14 @@ audit.json                                   the audit of the atlas, if it had o
 <system>/seed-<s>/fold-<k>/predictions.parquet
 <system>/seed-<s>/fold-<k>/result.json       written last: the fold is done
 <system>/seed-<s>/predictions.parquet        all folds, out of fold
+<system>/seed-<s>/refit/                     log.jsonl, checkpoint/ and result.json of the training on all groups
 <ensemble>/seed-<s>/predictions.parquet      of the systems it puts together
 report/                                      report.json, report.html, figures and tables
 .lock                                        held by the process that works on the run
 """
 
-from predilect.run.folder import LOG_FILE, PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
+from predilect.run.finished import LOG_FILE, PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE
+from predilect.run.folder import Run
 from predilect.run.plan import ENSEMBLES, Ensemble, ReportPlan, check_members
 
 __all__ = [

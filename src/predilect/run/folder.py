@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +15,32 @@ import polars as pl
 from predilect.atlas.audit import AUDIT_FILE, Audit
 from predilect.errors import RunError
 from predilect.evaluation.ensemble import ensemble
-from predilect.evaluation.evaluate import evaluate
+from predilect.evaluation.measured import Tell, measure
 from predilect.evaluation.scores import Evaluation
-from predilect.files import checksum, is_sealed, read_json, remove_leftovers, replacing_folder, seal, write_json
+from predilect.files import checksum, remove_leftovers, replacing_folder
 from predilect.locks import hold, holding
 from predilect.predictions import Predictions, Truth
 from predilect.report.published import published_table
 from predilect.report.report import build_report, write_report
 from predilect.report.wording import ensembles as ensembles_in_words
+from predilect.run.finished import (
+    LOG_FILE,
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    check_files,
+    finish,
+    read_result,
+    weights_path,
+)
 from predilect.run.insight import shown_insight
 from predilect.run.plan import ENSEMBLES, ReportPlan
 from predilect.run.progress import curves, spent
 from predilect.run.record import RECORD_FILE, changes, check_same, notes, read_record, resumption, write_record
 
-__all__ = ["LOG_FILE", "PREDICTIONS_FILE", "STATE_FILE", "WEIGHTS_FILE", "Run"]
+__all__ = ["Run"]
 
-# What lies in the folder of one training.
-LOG_FILE = Path("log.jsonl")
-STATE_FILE = Path("checkpoint", "state.safetensors")
-WEIGHTS_FILE = Path("checkpoint", "weights.safetensors")
-PREDICTIONS_FILE = Path("predictions.parquet")
-_RESULT_FILE = Path("result.json")
 _TRUTH_FILE = Path("truth.parquet")
 _LOCK_FILE = Path(".lock")
 
@@ -115,9 +120,7 @@ class Run:
         """
         remove_leftovers(self.path)
         for training in self._trainings():
-            # Killed between the last file of a finished training and the removal of its state.
-            last = training / _RESULT_FILE if training.name.startswith("fold-") else self.path / "bundle" / "bundle.json"
-            if last.is_file():
+            if (training / RESULT_FILE).is_file():  # killed between the last file of a training and the removal of its state
                 (training / STATE_FILE).unlink(missing_ok=True)
         # What is shown beside the systems is computed from what they predicted, and may be asked for anew.
         plan = ReportPlan.of(info["plan"])
@@ -175,9 +178,8 @@ class Run:
 
     def without_checkpoint(self) -> list[Path]:
         """Folders of trainings that have begun and not ended, and whose checkpoint was lost: it is written before the log."""
-        done = (_RESULT_FILE, STATE_FILE)
-        left = [folder for folder in self._trainings() if not any((folder / name).is_file() for name in done)]
-        return [folder for folder in left if folder.name.startswith("fold-") or not (self.path / "bundle").exists()]
+        done = (RESULT_FILE, STATE_FILE)
+        return [folder for folder in self._trainings() if not any((folder / name).is_file() for name in done)]
 
     def changes(self) -> list[dict[str, Any]]:
         """Under which other versions, or on which other machine, the run was resumed.
@@ -197,21 +199,11 @@ class Run:
         Raises:
             RunError: If the file that says so is damaged, or was changed.
         """
-        path = self.fold_folder(system, seed, fold) / _RESULT_FILE
-        if not path.is_file():
-            return None
-        result = read_json(path, RunError, _train_again(path))
-        if not is_sealed(result):
-            raise _changed(path)
-        return result
+        return read_result(self.fold_folder(system, seed, fold))
 
     def finish_fold(self, system: str, seed: int, fold: int, result: Mapping[str, Any]) -> None:
         """Say how a fold ended, with the checksums of its files; its checkpoint is of no more use."""
-        folder = self.fold_folder(system, seed, fold)
-        names = [name for name in (PREDICTIONS_FILE, LOG_FILE, WEIGHTS_FILE) if (folder / name).is_file()]
-        files = {str(name): checksum(folder / name) for name in names}
-        write_json(folder / _RESULT_FILE, seal({**result, "files": files}))
-        (folder / STATE_FILE).unlink(missing_ok=True)
+        finish(self.fold_folder(system, seed, fold), result)
 
     def weights_checksum(self, system: str, seed: int, fold: int) -> str | None:
         """SHA-256 of the weights that a fold was tested with, whether they are still there or not; None while it is not finished.
@@ -228,27 +220,12 @@ class Run:
         Raises:
             RunError: If the fold is not finished, or its weights were removed or changed.
         """
-        folder = self.fold_folder(system, seed, fold)
-        if self.fold_result(system, seed, fold) is None:
-            raise RunError(f"{folder} is not finished; go on with the run by --resume")
-        path = folder / WEIGHTS_FILE
-        if not path.is_file():
-            raise RunError(f"{path}: there is no such file; {_train_again(path)}")
-        if checksum(path) != self.weights_checksum(system, seed, fold):
-            raise _changed(path)
-        return path
+        return weights_path(self.fold_folder(system, seed, fold))
 
     def _fold_predictions(self, system: str, seed: int, fold: int) -> Predictions:
         """What a finished fold predicted, all its files being as they were written; weights may have been removed."""
-        folder, result = self.fold_folder(system, seed, fold), self.fold_result(system, seed, fold)
-        if result is None:
-            raise RunError(f"{folder} is not finished; go on with the run by --resume")
-        for name, digest in result["files"].items():
-            if (folder / name).is_file():
-                if checksum(folder / name) != digest:
-                    raise _changed(folder / name)
-            elif Path(name) != WEIGHTS_FILE:
-                raise RunError(f"{folder / name}: there is no such file; {_train_again(folder / name)}")
+        folder = self.fold_folder(system, seed, fold)
+        check_files(folder)
         return Predictions.read(folder / PREDICTIONS_FILE)
 
     def seed_predictions(self, system: str, seed: int) -> Predictions:
@@ -304,8 +281,11 @@ class Run:
         Raises:
             RunError: If a fold is not finished, or its files are missing or were changed.
         """
-        seeds = self.info["seeds"]
-        return {name: Predictions.concatenate([self.seed_predictions(name, seed) for seed in seeds]) for name in self.shown}
+        return {name: self.system_predictions(name) for name in self.shown}
+
+    def system_predictions(self, system: str) -> Predictions:
+        """The out-of-fold predictions of one system or ensemble, all its seeds in one table; see `predictions`."""
+        return Predictions.concatenate([self.seed_predictions(system, seed) for seed in self.info["seeds"]])
 
     def curves(self) -> pl.DataFrame:
         """Losses over the iterations of every training that has begun, as `predilect.run.progress.curves` has them."""
@@ -336,11 +316,11 @@ class Run:
                 raise _busy(self.path, holder)
             yield
 
-    def report(self, *, on_progress: Callable[[int, int], None] | None = None) -> Evaluation:
+    def report(self, *, on_progress: Tell | None = None) -> Evaluation:
         """Evaluate the run and write its report into ``report/``.
 
         Args:
-            on_progress: Told how much of the resampling is done.
+            on_progress: Told how much of which work is done.
 
         Raises:
             RunError: If another process is at work on the run, it is not finished, or a file was changed.
@@ -351,11 +331,13 @@ class Run:
                 self.audit(),
                 shown_insight(self.path, self.weights_checksum),
             )  # before the resampling, which takes longest
-            evaluation = evaluate(self.truth(), self.predictions(), pairs=self.plan.pairs, on_progress=on_progress)
+            measured = measure(
+                self.truth(), self.predictions(), pairs=self.plan.pairs, calibrated=self.systems, on_progress=on_progress
+            )
             provenance = {name: value for name, value in self.info.items() if name not in ("files", "resumed", "plan")}
             resumed: list[Any] = self.changes()
             report = build_report(
-                evaluation,
+                measured.evaluation,
                 provenance={**provenance, **({"resumed": resumed} if resumed else {}), **self.cost()},
                 curves=self.curves(),
                 notes=[*self.plan.notes, *ensembles_in_words(self.plan.ensembles), *self.notes(), *told],
@@ -363,9 +345,11 @@ class Run:
                 audit=audit,
                 published=published_table() if self.plan.beside_paper else None,
                 insight=insight,
+                calibration=measured.calibration,
+                known_site=measured.known_site,
             )
             write_report(report, self.path / "report")
-            return evaluation
+            return measured.evaluation
 
 
 def _hold(path: Path) -> None:
@@ -376,12 +360,3 @@ def _hold(path: Path) -> None:
 
 def _busy(path: Path, holder: int) -> RunError:
     return RunError(f"{path}: another process ({holder}) is at work on this run; wait until it ends, or stop it first")
-
-
-def _changed(path: Path) -> RunError:
-    return RunError(f"{path} is not what was written (its checksum differs); {_train_again(path)}")
-
-
-def _train_again(path: Path) -> str:
-    folder = path.parent.parent if path.parent.name == STATE_FILE.parent.name else path.parent
-    return f"remove {folder} and --resume to train this fold again"

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 __all__ = [
     "Attention",
     "AttentionMapAnswer",
+    "CaseAnswer",
     "Credit",
     "Failure",
     "Health",
@@ -182,6 +183,30 @@ class PhotographAnswer:
     """Where the network looked, if that was asked for."""
     similar: Similar | None
     """The most alike photographs of the index, if they were asked for."""
+
+
+@dataclass(frozen=True, config=_DOCUMENTED)
+class CaseAnswer:
+    """What is said of several photographs of one case together; `predilect predict --case` asks for it."""
+
+    name: str
+    """The folder that was given; `case` for files that were named one by one."""
+    photographs: list[str]
+    """Names of the photographs that could be read."""
+    lesions: list[LesionAnswer]
+    """Of each lesion the highest probability and the highest score among the photographs, the most probable lesion first."""
+    site: list[SiteAnswer]
+    """Of each site the mean of the photographs' probabilities, the most probable site first."""
+    given_site: str | None
+    """The site that was given; null if none was."""
+    lesions_without_site: list[LesionAnswer] | None
+    """What `lesions` would be if no site had been given; null if none was."""
+    set: list[str] | None
+    """Lesions that cannot be excluded on some photograph; null where the bundle has no such sets."""
+    unsure: bool | None
+    """No lesion is decided to be present, while some cannot be excluded; null where the bundle cannot tell."""
+    unfamiliar: bool | None
+    """Whether one of the photographs is unfamiliar; null where the bundle cannot tell."""
 
 
 @dataclass(frozen=True, config=_DOCUMENTED)

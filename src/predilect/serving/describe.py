@@ -9,9 +9,10 @@ from typing import Any
 from predilect.atlas.importers import Source
 from predilect.insight.retrieval import EmbeddingIndex
 from predilect.labels.tasks import LESION
+from predilect.report.wording import INTENDED_USE
 from predilect.serving.answers import Credit, IndexedAtlas, InputSize, Labels, LesionClass, Model, SiteClass
-from predilect.serving.export import INTENDED_USE
 from predilect.serving.predictor import Predictor
+from predilect.serving.said import thresholds_of
 
 __all__ = ["labels_of", "model_of"]
 
@@ -20,7 +21,8 @@ _TOLD = ("command", "atlas", "atlas_hash", "splits_hash", "seed", "iterations", 
 
 def labels_of(predictor: Predictor) -> Labels:
     """The classes of a bundle, and what can be asked of it."""
-    rule, labels, thresholds = predictor.fitted.rule, predictor.bundle.labels, predictor.thresholds()
+    rule, labels = predictor.fitted.rule, predictor.bundle.labels
+    thresholds = thresholds_of(labels, rule)
     methods = {} if rule is None else {item.name: item.method for item in rule.calibration.lesions}
     machine = labels[LESION].machine if LESION in labels else frozenset()
     return Labels(
@@ -48,7 +50,7 @@ def model_of(predictor: Predictor) -> Model:
         provenance={key: bundle.provenance.get(key) for key in _TOLD},
         licences=list(bundle.licences),
         sources=_recorded(bundle.provenance.get("sources", ())),
-        notes=list(bundle.provenance.get("notes", ())),
+        notes=[*bundle.provenance.get("notes", ()), *predictor.fitted.caveats()],
         index=None if predictor.index is None else _indexed(predictor.index),
         intended_use=INTENDED_USE,
         version=version("predilect"),

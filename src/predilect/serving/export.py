@@ -29,6 +29,7 @@ from predilect.bundle import Bundle
 from predilect.errors import BundleError, ServingError
 from predilect.files import read_json, replacing
 from predilect.recipe import Preprocessing
+from predilect.report.wording import INTENDED_USE
 from predilect.serving.onnx import (
     EMBEDDING,
     FEATURE_MAP,
@@ -45,7 +46,7 @@ from predilect.vision.losses import probabilities
 from predilect.vision.network import Network
 from predilect.vision.transforms import central_square, decode, normalise, views
 
-__all__ = ["INTENDED_USE", "TOLERANCE", "export_onnx"]
+__all__ = ["TOLERANCE", "export_onnx"]
 
 TOLERANCE = 1e-4
 """The largest difference from PyTorch that an export may have: in any probability, and in embeddings and feature maps as a share of
@@ -54,12 +55,8 @@ their largest value."""
 _OPSET = 18
 _SQUARES = (1, 2, 5)  # batch sizes of the check
 _MAX_BYTES = 2**31 - 2**24  # of the weights: a protocol buffer ends at 2 GiB
-_NOT_CARRIED = frozenset({"schema_version", "files", "recipe", "provenance", "sha256"})  # of bundle.json
-INTENDED_USE = (
-    "For research on labelled photographs, for teaching, and for building and testing software. Not a medical device: not validated "
-    "for diagnosis, triage or any decision about a person, and not to be used so."
-)
-"""What a trained network may be used for."""
+# Of bundle.json; an exported model has no index to hold distances against.
+_NOT_CARRIED = frozenset({"schema_version", "files", "recipe", "provenance", "novelty", "missing", "sha256"})
 
 
 def export_onnx(bundle: Bundle, out: Path, *, on_progress: Callable[[int, int], None] | None = None) -> float:

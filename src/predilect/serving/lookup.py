@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from predilect.evaluation.fitted_parts import Familiarity
 from predilect.insight.retrieval import EmbeddingIndex, Neighbours
 from predilect.labels.tasks import LESION, SITE
 from predilect.serving.answers import Neighbour, Similar
-from predilect.serving.steps import Familiarity, Wanted
+from predilect.serving.steps import Wanted
 
 __all__ = ["LookedUp", "look_up"]
 

@@ -7,32 +7,37 @@ was asked for. Each is a function of what it is given, so that they may run in d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from predilect.atlas.decoding import MAX_PIXELS
-from predilect.atlas.jpeg import prepare_bytes
+from predilect.atlas.jpeg import PreparedImage, prepare_bytes, prepare_image
 from predilect.atlas.pack import MAX_SIDE
 from predilect.bundle import Bundle
 from predilect.errors import InsightError, LabelError, ServingError, nearest
-from predilect.evaluation.answers import AnswerRule, Answers
+from predilect.evaluation.fitted_parts import FittedParts
 from predilect.insight.attention import Explainer
 from predilect.insight.bundle_index import INDEX_FOLDER, open_index
 from predilect.insight.retrieval import EmbeddingIndex
 from predilect.labels.tasks import LESION, SITE, Task
-from predilect.serving.answers import Attention, LesionAnswer, PhotographAnswer, SiteAnswer
+from predilect.serving.answers import Attention, CaseAnswer, PhotographAnswer
 from predilect.serving.lookup import look_up
 from predilect.serving.maps import attention_of
 from predilect.serving.runtime import Runtime, TorchRuntime, open_runtime
-from predilect.serving.steps import FittedParts, Photograph, Question, Scores, Seen
+from predilect.serving.said import combined, say
+from predilect.serving.steps import Photograph, Question, Scores, Seen
 from predilect.training.devices import make_fabric
 from predilect.vision.transforms import central_square
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "Views"]
+
+Views = Literal["center", "ten-crop"]
+"""What the network looks at of a photograph."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,7 +47,7 @@ class Predictor:
     Attributes:
         bundle: What is answered for.
         runtime: Its network.
-        fitted: See `FittedParts`.
+        fitted: What is made use of, of what was fitted for the bundle.
         index: See `insight.bundle_index`; None where the bundle holds none.
         explainer: What attention maps need; None where there are none.
         unexplained: Why there are none; None where there are.
@@ -59,32 +64,33 @@ class Predictor:
     unexplained: str | None = "no maps were asked for"
 
     def __post_init__(self) -> None:
-        rule, prior, familiarity = self.fitted.rule, self.fitted.site_prior, self.fitted.familiarity
-        if rule is not None:
-            rule.check_labels(self.bundle.labels)
-        if prior is not None:
-            prior.check_labels(self.bundle.labels)
-            if rule is None:
-                raise ValueError("a site prior is fitted on calibrated probabilities, and needs their rule")
-        if familiarity is not None and (self.index is None or len(self.index) < familiarity.novelty.k or familiarity.usual <= 0):
-            raise ValueError("familiarity needs a usual distance above 0, and an index of the photographs that were learnt from")
+        self.fitted.check_labels(self.bundle.labels)
+        familiarity = self.fitted.familiarity
+        if familiarity is not None and (self.index is None or len(self.index) < familiarity.novelty.k):
+            raise ValueError("familiarity needs an index of the photographs that were learnt from")
 
     @classmethod
-    def open(cls, bundle: Bundle, *, runtime: str = "torch", fitted: FittedParts | None = None) -> Self:
+    def open(cls, bundle: Bundle, *, runtime: str = "torch", views: Views | None = None, attention: bool = True) -> Self:
         """Load all that a bundle holds.
 
         Args:
             bundle: The bundle.
             runtime: See `serving.runtime.open_runtime`.
-            fitted: What was fitted for it; None: nothing.
+            views: What is looked at of a photograph; None: what its calibration and its index were made with.
+            attention: Whether there are to be attention maps, which take a moment to make ready.
 
         Raises:
             ServingError: If the runtime cannot be had.
             BundleError: If the weights do not fit.
             InsightError: If the bundle's index is damaged or another network's.
         """
-        ready = open_runtime(bundle, runtime)
         index = open_index(bundle) if (bundle.path / INDEX_FOLDER).exists() else None
+        fitted = _usable(bundle, index, views)
+        if views is not None:
+            bundle = replace(bundle, preprocessing=bundle.preprocessing.model_copy(update={"views": views}))
+        ready = open_runtime(bundle, runtime)
+        if not attention:
+            return cls(bundle, ready, fitted, index)
         explainer, unexplained = None, None
         try:
             if isinstance(ready, TorchRuntime):
@@ -93,7 +99,7 @@ class Predictor:
                 explainer = Explainer.of(make_fabric(bundle.recipe.precision), bundle.network())
         except InsightError as error:  # its architecture has none, or a package is missing
             unexplained = str(error)
-        return cls(bundle, ready, fitted or FittedParts(), index, explainer, unexplained)
+        return cls(bundle, ready, fitted, index, explainer, unexplained)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -137,10 +143,12 @@ class Predictor:
         Raises:
             UnusableImageError: If it cannot be used; `UnknownFormatError` if it is no image, `UnreadFileError` if memory is short.
         """
-        packed = prepare_bytes(data, MAX_SIDE, max_pixels)
-        return Photograph(
-            name, torch.from_numpy(central_square(packed.data, self.bundle.preprocessing)), packed.width, packed.height
-        )
+        return self._looked_at(name, prepare_bytes(data, MAX_SIDE, max_pixels))
+
+    def prepare_file(self, path: Path) -> Photograph | str:
+        """The same of an image file, or why it cannot be used."""
+        packed = prepare_image(path, MAX_SIDE)
+        return packed if isinstance(packed, str) else self._looked_at(str(path), packed)
 
     def blank(self) -> Photograph:
         """A black square, to warm up with."""
@@ -170,64 +178,42 @@ class Predictor:
         """
         rule, prior = self.fitted.rule, self.fitted.site_prior
         scores = {task: values[None] for task, values in seen.scores.items()}
-        plain = dict(scores) if rule is None else rule.calibration.apply(scores)
-        conditioned = dict(plain)
+        plain = scores if rule is None else rule.calibration.apply(scores)
+        conditioned = plain
         if question.site is not None:
             assert prior is not None
-            conditioned[LESION] = prior.apply(plain[LESION], plain.get(SITE), np.array([prior.sites.index(question.site)]))
-        answers = _answers(rule, conditioned)
-        lesions = self._lesions(seen, answers)
-        possible = None if answers.possible is None else dict(zip(self._classes(LESION), answers.possible[0].tolist(), strict=True))
+            given = np.array([prior.sites.index(question.site)])
+            conditioned = {**plain, LESION: prior.apply(plain[LESION], plain.get(SITE), given)}
+        said = say(self.bundle.labels, rule, scores, conditioned, None if question.site is None else plain)
         found = look_up(self.index, self.bundle.model, seen.embedding, self.fitted.familiarity, question.similar)
         return PhotographAnswer(
             name=photograph.name,
             width=photograph.width,
             height=photograph.height,
-            lesions=lesions,
-            site=self._sites(plain),
+            lesions=said.lesions,
+            site=said.site,
             given_site=question.site,
-            lesions_without_site=None if question.site is None else self._lesions(seen, _answers(rule, plain)),
-            set=None if possible is None else [item.name for item in lesions if possible[item.name]],
-            unsure=None if answers.unsure is None else bool(answers.unsure[0]),
+            lesions_without_site=said.lesions_without_site,
+            set=said.set,
+            unsure=said.unsure,
             unfamiliar=found.unfamiliar,
             unfamiliarity=found.unfamiliarity,
             attention=self._attention(photograph, seen, question, plain),
             similar=found.similar,
         )
 
-    def _classes(self, task: str) -> tuple[str, ...]:
-        return self.bundle.labels[task].classes if task in self.bundle.labels else ()
+    def answer_case(self, name: str, answers: Sequence[PhotographAnswer]) -> CaseAnswer:
+        """Say of several photographs together what was said of each; see `evaluation.case`.
 
-    def _lesions(self, seen: Seen, answers: Answers) -> list[LesionAnswer]:
-        names = self._classes(LESION)
-        if not names:
-            return []
-        thresholds = self.thresholds()
-        decided = [-1] * len(names) if answers.decided is None else answers.decided[0].tolist()
-        probabilities = answers.probabilities[LESION][0]
-        return [
-            LesionAnswer(
-                name=names[k],
-                probability=float(probabilities[k]),
-                score=float(seen.scores[LESION][k]),
-                decision=None if decided[k] < 0 else decided[k] == 1,
-                threshold=thresholds[names[k]],
-            )
-            for k in (-probabilities).argsort(kind="stable").tolist()
-        ]
+        Args:
+            name: Of the case.
+            answers: To one question, at least one.
+        """
+        return combined(self.bundle.labels, self.fitted.rule, name, answers)
 
-    def thresholds(self) -> dict[str, float | None]:
-        """By lesion, from which probability it counts as present; None where nothing is decided."""
-        rule = self.fitted.rule
-        if rule is None or rule.thresholds is None:
-            return dict.fromkeys(self._classes(LESION))
-        return {item.name: item.threshold for item in rule.thresholds.lesions}
-
-    def _sites(self, probabilities: Scores) -> list[SiteAnswer]:
-        if SITE not in probabilities:
-            return []
-        names, values = self._classes(SITE), probabilities[SITE][0]
-        return [SiteAnswer(names[k], min(1.0, float(values[k]))) for k in (-values).argsort(kind="stable").tolist()]
+    def _looked_at(self, name: str, packed: PreparedImage) -> Photograph:
+        square = central_square(packed.data, self.bundle.preprocessing)
+        return Photograph(name, torch.from_numpy(square), packed.width, packed.height)
 
     def _attention(self, photograph: Photograph, seen: Seen, question: Question, probabilities: Scores) -> Attention | None:
         if question.maps is None:
@@ -243,8 +229,21 @@ class Predictor:
         return attention_of(self.explainer, photograph, seen.feature_map, of_photograph, wanted)
 
 
-def _answers(rule: AnswerRule | None, probabilities: dict[str, NDArray[np.float32]]) -> Answers:
-    return Answers(probabilities, None, None, None) if rule is None else rule.answer(probabilities)
+def _usable(bundle: Bundle, index: EmbeddingIndex | None, views: Views | None) -> FittedParts:
+    """What was fitted for a bundle, without what has nothing to rest on here."""
+    fitted = bundle.fitted
+    if fitted.familiarity is None:
+        return fitted
+    reason = None
+    if index is None:
+        reason = "the bundle holds no index of the photographs that it learnt from"
+    elif index.atlas_hash != bundle.provenance.get("atlas_hash"):
+        reason = f"the index is of the atlas {index.atlas}, from which this network has not learnt, or not as it is now"
+    elif views not in (None, bundle.preprocessing.views):
+        reason = f"usual distances are those of the views {bundle.preprocessing.views}"
+    if reason is None:
+        return fitted
+    return replace(fitted, familiarity=None, missing={**fitted.missing, "novelty": reason})
 
 
 def _foremost(task: Task, probabilities: NDArray[Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What passes through a prediction: the question, the photograph, what the network saw in it, and what was fitted to make answers of it."""
+"""What passes through a prediction: the question, the photograph, and what the network saw in it."""
 
 from __future__ import annotations
 
@@ -9,43 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from predilect.evaluation.answers import AnswerRule
-from predilect.evaluation.novelty import Novelty
-from predilect.evaluation.site_prior import SitePrior
-
-__all__ = ["Familiarity", "FittedParts", "Photograph", "Question", "Scores", "Seen", "Wanted"]
+__all__ = ["Photograph", "Question", "Scores", "Seen", "Wanted"]
 
 Scores = Mapping[str, NDArray[np.float32]]
 """Probabilities by task."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Familiarity:
-    """What tells whether a photograph is like those that the network learnt from, which the bundle's index must then hold.
-
-    Attributes:
-        novelty: What distances are usual, in multiples of `usual`.
-        usual: The median distance of the network's own training photographs to their `novelty.k`-th neighbour, above 0; see
-            `evaluation.novelty.relative_distances`.
-    """
-
-    novelty: Novelty
-    usual: float
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class FittedParts:
-    """What was fitted on the predictions of the folds; a bundle without some of it answers null there.
-
-    Attributes:
-        rule: Turns scores into probabilities, decisions and sets.
-        site_prior: What a given site does to lesions; it needs a rule.
-        familiarity: Needs an index of the photographs that were learnt from.
-    """
-
-    rule: AnswerRule | None = None
-    site_prior: SitePrior | None = None
-    familiarity: Familiarity | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

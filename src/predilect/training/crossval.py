@@ -19,13 +19,15 @@ from predilect.errors import DiskError, RunError
 from predilect.files import replacing
 from predilect.predictions import Predictions
 from predilect.recipe import System
-from predilect.run import PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
+from predilect.run import PREDICTIONS_FILE, WEIGHTS_FILE, Run
+from predilect.run.finished import REFIT_FOLDER, RESULT_FILE, finish, read_result, weights_path
+from predilect.training.checkpoint import load_tensors
 from predilect.training.inference import predict
 from predilect.training.loop import fit
 from predilect.training.material import Material
 from predilect.training.start import training_identity
 from predilect.training.trainer import Progress
-from predilect.vision.network import Network, build_network
+from predilect.vision.network import Network, assemble_network, build_network
 
 __all__ = ["OnFoldProgress", "Refit", "cross_validate", "refit", "train_whole"]
 
@@ -41,13 +43,11 @@ class Refit:
         system: What was trained.
         network: With its final weights, in evaluation.
         provenance: Where it comes from, for the bundle.
-        state: The last checkpoint, of no use once the bundle is written.
     """
 
     system: System
     network: Network
     provenance: Mapping[str, Any]
-    state: Path
 
 
 def cross_validate(
@@ -98,6 +98,8 @@ def refit(
 ) -> Refit:
     """Train a cross-validated system once more, on all groups, for the median of its folds' chosen iterations.
 
+    What is finished is not trained again, unless the folds have chosen otherwise since.
+
     Args:
         run: A finished cross-validation of the system.
         atlas: The photographs.
@@ -124,7 +126,7 @@ def refit(
     drops = [drop for drop in drops if drop < stop_at]
     material = Material.of(atlas, splits)
     return _train_whole(
-        run, material, system, name="refit", share=0.0, schedule=(stop_at, drops), fabric=fabric, on_progress=on_progress
+        run, material, system, name=REFIT_FOLDER, share=0.0, schedule=(stop_at, drops), fabric=fabric, on_progress=on_progress
     )
 
 
@@ -173,23 +175,43 @@ def _train_whole(
     labels = material.truth.labels.restricted_to(system.tasks)
     data = material.training_data(labels, None, share, 0)
     folder = run.seed_folder(system.name, seed) / name
-    network = build_network(labels, system.recipe, seed)
-    fitted = fit(
-        fabric,
-        network,
-        data,
-        system.recipe,
-        seed=seed,
-        folder=folder,
-        identity=training_identity(run.info, system, seed, [name, stop_at, drops]),
-        drops=drops,
-        stop_at=stop_at,
-        on_progress=None if on_progress is None else _bound(on_progress, system.name, seed, None),
-    )
+    identity = training_identity(run.info, system, seed, [name, stop_at, drops])
+    told_of = None if on_progress is None else _bound(on_progress, system.name, seed, None)
+    result = read_result(folder)
+    if result is not None and result["identity"] == identity and (folder / WEIGHTS_FILE).is_file():
+        network = assemble_network(labels, system.recipe)
+        network.load_state_dict(load_tensors(weights_path(folder)))
+        network.eval()
+    else:
+        if fabric.is_global_zero:
+            (folder / RESULT_FILE).unlink(missing_ok=True)  # of other folds; beside it a new checkpoint would not be kept
+        fabric.barrier()
+        network = build_network(labels, system.recipe, seed)
+        fitted = fit(
+            fabric,
+            network,
+            data,
+            system.recipe,
+            seed=seed,
+            folder=folder,
+            identity=identity,
+            drops=drops,
+            stop_at=stop_at,
+            on_progress=told_of,
+        )
+        result = {**asdict(fitted), "devices": fabric.world_size, "n_train": len(data.train_rows), "identity": identity}
+        if fabric.is_global_zero:
+            _write_weights(network, folder)
+            finish(folder, result)
+        fabric.barrier()
+    return Refit(system, network, _provenance(run, seed, result))
+
+
+def _provenance(run: Run, seed: int, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a network comes from that was trained on all groups, for its bundle."""
     told = ("command", "atlas", "atlas_hash", "splits_hash", "sources", "notes", "versions", "machine")
-    provenance = {**{key: run.info[key] for key in told}, "notes": run.notes()}
-    trained = {"seed": seed, "iterations": fitted.chosen_iteration, "rate_drops": fitted.drops, "n_images": len(data.train_rows)}
-    return Refit(system, network, {**provenance, **trained}, folder / STATE_FILE)
+    trained = {"iterations": result["chosen_iteration"], "rate_drops": list(result["drops"]), "n_images": result["n_train"]}
+    return {**{key: run.info[key] for key in told}, "notes": run.notes(), "seed": seed, **trained}
 
 
 def _run_fold(
@@ -204,7 +226,7 @@ def _run_fold(
 ) -> None:
     folder = run.fold_folder(system.name, seed, fold)
     labels = material.truth.labels.restricted_to(system.tasks)
-    data = material.training_data(labels, fold, system.recipe.validation_share, fold + 1)
+    data = material.fold_data(labels, fold, system.recipe.validation_share)
     network = build_network(labels, system.recipe, seed)
     identity = training_identity(run.info, system, seed, ["fold", fold])
     fitted = fit(fabric, network, data, system.recipe, seed=seed, folder=folder, identity=identity, on_progress=on_progress)
@@ -221,12 +243,16 @@ def _run_fold(
         if not folder.is_dir():
             raise DiskError(folder, "it was removed, or its disk went away, while this training ran")
         predictions.write(folder / PREDICTIONS_FILE)
-        with replacing(folder / WEIGHTS_FILE) as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
+        _write_weights(network, folder)
         counts = {"n_train": len(data.train_rows), "n_validation": len(data.validation_rows), "n_test": len(test_rows)}
         seconds = round(fitted.seconds + time.perf_counter() - begun, 2)
         run.finish_fold(system.name, seed, fold, {**asdict(fitted), "seconds": seconds, "devices": fabric.world_size, **counts})
     fabric.barrier()
+
+
+def _write_weights(network: Network, folder: Path) -> None:
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
 
 
 def _bound(on_progress: OnFoldProgress, system: str, seed: int, fold: int | None) -> Callable[[Progress], None]:

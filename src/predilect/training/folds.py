@@ -15,6 +15,7 @@ from predilect.predictions import Truth
 from predilect.recipe import Recipe
 from predilect.run import Run
 from predilect.training.checkpoint import load_tensors
+from predilect.training.material import Material
 from predilect.training.start import splits_hash
 from predilect.vision.network import Network, assemble_network
 
@@ -69,6 +70,16 @@ class TrainedFolds:
     def learnt(self, fold: int) -> NDArray[np.int64]:
         """(M,) rows of all others: those learnt from, and the slice of them that watched the training."""
         return np.flatnonzero(self.folds != fold)
+
+    def fitted_on(self, system: str, fold: int) -> NDArray[np.int64]:
+        """(F,) rows that the weights of a fold were fitted on: those of `learnt` without that slice.
+
+        Raises:
+            RunError: If the run has no such system.
+        """
+        recipe = self.recipe(system)
+        labels = self.truth.labels.restricted_to(self.run.info["systems"][system]["tasks"])
+        return Material(self.atlas, self.truth, self.folds).fold_data(labels, fold, recipe.validation_share).train_rows
 
     def recipe(self, system: str) -> Recipe:
         """The recipe of a system.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +11,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from predilect.atlas.jpeg import prepare_image
-from predilect.atlas.pack import MAX_SIDE, PackedImages
-from predilect.recipe import Preprocessing
+from predilect.atlas.pack import PackedImages
 from predilect.training.data import TestingPhotos, default_workers, testing_loader
 from predilect.vision.losses import multitask_loss, probabilities
 from predilect.vision.network import Network
-from predilect.vision.transforms import central_square, normalise, views
+from predilect.vision.transforms import normalise, views
 
-__all__ = ["Observation", "embed", "observe", "observe_batch", "predict", "predict_batch", "predict_files", "validation_losses"]
+__all__ = ["Observation", "embed", "observe", "observe_batch", "predict", "predict_batch", "validation_losses"]
 
 _BATCH = 64
 
@@ -152,30 +149,6 @@ def embed(
         if on_progress is not None:
             on_progress(done, len(rows))
     return torch.cat(parts).numpy()
-
-
-def predict_files(
-    look: Callable[[Tensor], Observation], preprocessing: Preprocessing, paths: Sequence[Path]
-) -> dict[Path, dict[str, NDArray[np.float32]] | str]:
-    """Probabilities for image files, prepared exactly as an atlas packs them.
-
-    Args:
-        look: Looks at (B, 3, test_side, test_side) uint8 squares, such as `observe_batch` with a network.
-        preprocessing: Gives `test_side`.
-        paths: Image files of any kind.
-
-    Returns:
-        For each path ``{task: (C,) float32}``, or the reason why it cannot be used.
-    """
-    results: dict[Path, dict[str, NDArray[np.float32]] | str] = {}
-    for path in paths:
-        image = prepare_image(path, MAX_SIDE)
-        if isinstance(image, str):
-            results[path] = image
-            continue
-        seen = look(torch.from_numpy(central_square(image.data, preprocessing))[None])
-        results[path] = {task: values[0].cpu().numpy() for task, values in seen.scores.items()}
-    return results
 
 
 @torch.no_grad()

@@ -21,19 +21,17 @@ __all__ = ["Material"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Material:
-    """An atlas and its folds in the same row order, as every training of a run needs them; made by `Material.of`.
+    """An atlas and its folds in the same row order, as every training of a run needs them.
 
     Attributes:
         atlas: The N photographs.
         truth: What is known of them, with their groups.
         folds: (N,) the fold in which each is held out, -1 for the tuning slice.
-        stacked: (N, L) int8, the label columns of all tasks side by side, which the validation slice is balanced over.
     """
 
     atlas: Atlas
     truth: Truth
     folds: NDArray[np.int64]
-    stacked: NDArray[np.int8]
 
     @classmethod
     def of(cls, atlas: Atlas, splits: Splits) -> Self:
@@ -44,9 +42,11 @@ class Material:
         """
         image_ids = np.array(atlas.photos["image_id"].to_list(), dtype=np.str_)
         splits = splits.check_for(image_ids, atlas.content_hash)
-        truth = atlas.truth(splits.groups)
-        stacked = np.concatenate([truth.values[name] for name in truth.labels.names], axis=1)
-        return cls(atlas, truth, splits.folds, stacked)
+        return cls(atlas, atlas.truth(splits.groups), splits.folds)
+
+    def fold_data(self, labels: LabelSpace, fold: int, share: float) -> TrainingData:
+        """What the network that is tested on a fold learns from; see `training_data`."""
+        return self.training_data(labels, fold, share, fold + 1)
 
     def training_data(self, labels: LabelSpace, held_out: int | None, share: float, seed: int) -> TrainingData:
         """Rows to learn from and to validate on, without the held-out fold.
@@ -64,7 +64,8 @@ class Material:
         inside = np.zeros(len(rows), dtype=bool)
         if share > 0:
             assert self.truth.groups is not None
-            inside = training_slice(self.stacked[rows], self.truth.groups[rows], fraction=share, seed=seed)
+            balanced = np.concatenate([self.truth.values[name][rows] for name in self.truth.labels.names], axis=1)
+            inside = training_slice(balanced, self.truth.groups[rows], fraction=share, seed=seed)
         for part, what in ((rows[~inside], "to learn from"), (rows[inside], "to watch the training")):
             if share > 0 and not any((self.truth.values[name][part] >= 0).any() for name in labels.names):
                 raise SplitError(

@@ -1,0 +1,206 @@
+"""`predilect predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from predilect.atlas.given import GivenImages, given_images
+from predilect.cli.show import console, counting, print_table
+from predilect.cli.train import Flag
+from predilect.errors import TableError
+from predilect.files import write_text
+from predilect.report.wording import UNDEFINED, listed, many
+from predilect.tables import write_table
+
+if TYPE_CHECKING:
+    from predilect.bundle import Bundle
+    from predilect.serving.answers import CaseAnswer, LesionAnswer, PhotographAnswer
+    from predilect.serving.files import Answered
+    from predilect.serving.predictor import Predictor
+
+__all__ = ["predict_command"]
+
+_SHOWN = 3
+
+
+def predict_command(
+    bundle: Path,
+    images: list[Path],
+    /,
+    *,
+    site: str | None = None,
+    case: Flag = False,
+    tta: Literal["center", "ten-crop"] | None = None,
+    format_: Annotated[Literal["table", "json", "csv", "parquet"], Parameter(name="--format")] = "table",
+    out: Path | None = None,
+    runtime: str = "torch",
+) -> int:
+    """Say of photographs which lesions they show and on which body site.
+
+    Probabilities are calibrated where the bundle has a calibration; a lesion is called present where its probability reaches the
+    threshold that was chosen for the bundle's aim. Beside that stand the lesions that cannot be excluded; an answer is unsure where none is present and
+    some cannot be excluded. A photograph that cannot be used is named, the others go on, and the exit code is 1. Not a medical device: the
+    bundle's card.md says what it may be used for.
+
+    Example: `predilect predict runs/clinic/bundle photographs/ --site arm --format csv --out predictions.csv`
+
+    Args:
+        bundle: The bundle folder.
+        images: Photographs, folders of photographs, and patterns such as 'photographs/**/*.jpg'.
+        site: Where all of them were taken, if that is known: the lesions are conditioned on it.
+        case: Answer for all photographs of a case together: those of each folder that is named are a case, and those that are named one by one.
+            Of each lesion the highest probability counts, of the site the mean.
+        tta: What is looked at of a photograph; by default what the bundle was calibrated with.
+        format_: table for people; json as the API answers; csv or parquet in the form that evaluate reads, where image_id is the file's name without
+            its ending, with its folders where names repeat.
+        out: The file to write instead of printing; parquet needs one.
+        runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
+    """
+    if (format_ == "parquet" and out is None) or (out is not None and format_ == "table"):
+        raise TableError(
+            "--format parquet needs a file, --out FILE, and a table for people is printed: --out goes with json, csv and parquet"
+        )
+    if out is not None and out.suffix != f".{format_}":
+        raise TableError(f"--out {out}: a file of --format {format_} ends in .{format_}")
+    given = given_images(images)
+
+    from predilect.bundle import Bundle
+    from predilect.serving.files import answer_cases, answer_files
+    from predilect.serving.predictor import Predictor
+    from predilect.serving.steps import Question
+
+    opened = Bundle.open(bundle)
+    predictor, question = Predictor.open(opened, runtime=runtime, views=tta, attention=False), Question(site=site)
+    predictor.check(question)
+    if console.quiet:  # of several processes one is enough
+        return 0
+    with counting("looking", beside=True) as tell:
+        photographs = answer_files(predictor, list(given.files), question, on_progress=tell)
+    said = _Said(
+        photographs, answer_cases(predictor, photographs, given.files) if case else None, _notes(predictor, opened, tta, given)
+    )
+    _show(predictor, said, format_, out)
+    failed = {path: reason for path, reason in photographs.items() if isinstance(reason, str)}
+    for path, reason in failed.items():
+        sys.stderr.write(f"error {path}: {reason}\n")
+    return 1 if failed else 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Said:
+    """What there is to show: answers to photographs and, if asked for, to cases, and what a reader must know of them."""
+
+    photographs: Mapping[Path, PhotographAnswer | str]
+    cases: Mapping[str, CaseAnswer | str] | None
+    notes: Sequence[str]
+
+
+def _notes(predictor: Predictor, bundle: Bundle, tta: str | None, given: GivenImages) -> list[str]:
+    notes = predictor.fitted.caveats()
+    rule, fitted_for = predictor.fitted.rule, bundle.preprocessing.views
+    rare = [] if rule is None else [item.name for item in rule.calibration.lesions if item.curve is None]
+    if rare:
+        notes.append(f"Too rare to be calibrated and decided on: {listed(rare)}.")
+    if tta not in (None, fitted_for) and rule is not None:
+        notes.append(f"Calibration and thresholds were fitted for the views {fitted_for}, not for {tta}.")
+    if given.n_others:
+        notes.append(f"Passed over in the folders, as no images by their names: {many(given.n_others, 'other file')}.")
+    return notes
+
+
+def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> None:
+    """Print the answers, or write them into a file."""
+    answers: dict[str, Answered] = {str(path): answer for path, answer in said.photographs.items()}
+    if format_ == "json":
+        _put(json.dumps(_as_json(predictor.bundle.model, answers, said), indent=2, ensure_ascii=False) + "\n", out)
+        return
+    if said.cases is not None:  # with those photographs that are in none of them
+        answers = {**said.cases, **{name: answer for name, answer in answers.items() if isinstance(answer, str)}}
+    if format_ == "table":
+        header = ["photograph" if said.cases is None else "case", "lesions", "cannot be excluded", "site", "remarks"]
+        rows = [
+            [name, *(("", "", "", f"not read: {answer}") if isinstance(answer, str) else _cells(answer))]
+            for name, answer in answers.items()
+        ]
+        title = "Most probable, not calibrated" if predictor.fitted.rule is None else "Probabilities"
+        print_table(title, header, rows, words=header)
+        for note in said.notes:
+            console.print(f"note      {note}")
+        return
+    from predilect.serving.files import answer_table
+
+    ids = {str(path): name for path, name in _image_ids(list(said.photographs)).items()}
+    table = answer_table(predictor.bundle.labels, answers, {name: ids.get(name, name) for name in answers})
+    if out is None:
+        sys.stdout.write(table.write_csv())
+    else:
+        write_table(table, out, TableError)
+
+
+def _put(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(out, text)
+
+
+def _as_json(model: str, photographs: Mapping[str, Answered], said: _Said) -> dict[str, Any]:
+    def shown(answers: Mapping[str, Answered]) -> list[Any]:
+        from pydantic import TypeAdapter
+
+        return [
+            {"name": name, "error": answer}
+            if isinstance(answer, str)
+            else TypeAdapter(type(answer)).dump_python(answer, mode="json")
+            for name, answer in answers.items()
+        ]
+
+    together = {} if said.cases is None else {"cases": shown(said.cases)}
+    return {"model": model, "results": shown(photographs), **together, "notes": list(said.notes)}
+
+
+def _cells(answer: PhotographAnswer | CaseAnswer) -> tuple[str, str, str, str]:
+    """Lesions, what cannot be excluded, site and remarks."""
+    before = {item.name: item for item in answer.lesions_without_site or ()}
+    shown = [item for k, item in enumerate(answer.lesions) if k < _SHOWN or item.decision]
+    remarks = [] if answer.given_site is None else [f"site given: {answer.given_site}"]
+    remarks += ["unsure"] if answer.unsure else []
+    remarks += ["unlike the atlas's photographs"] if answer.unfamiliar else []
+    places = [f"{place.probability:.2f} {place.name}" for place in answer.site[:_SHOWN]]
+    lesions = "\n".join(_lesion(item, before.get(item.name)) for item in shown)
+    return lesions, _possible(answer), "\n".join(places), "\n".join(remarks)
+
+
+def _possible(answer: PhotographAnswer | CaseAnswer) -> str:
+    """The set, by what is in it or by what is not, whichever is shorter."""
+    if answer.set is None:
+        return UNDEFINED
+    excluded = [item.name for item in answer.lesions if item.name not in answer.set]
+    if len(excluded) < len(answer.set):
+        return "\n".join([f"all {len(answer.lesions)}" + (" but" if excluded else ""), *excluded])
+    return "\n".join(answer.set) or "none"
+
+
+def _lesion(item: LesionAnswer, before: LesionAnswer | None) -> str:
+    told = ["present"] if item.decision else []
+    if before is not None and f"{before.probability:.2f}" != f"{item.probability:.2f}":
+        told.append(f"{before.probability:.2f} without the site")
+    return f"{item.probability:.2f} {item.name}" + (f" ({'; '.join(told)})" if told else "")
+
+
+def _image_ids(paths: Sequence[Path]) -> dict[Path, str]:
+    """An identifier for each file: as short as the files still differ in it."""
+    shorter_first: tuple[Callable[[Path], str], ...] = (lambda path: path.stem, lambda path: str(path.with_suffix("")))
+    distinct = dict.fromkeys(paths)
+    for name in shorter_first:
+        ids = {path: name(path) for path in distinct}
+        if len(set(ids.values())) == len(ids):
+            return ids
+    return {path: str(path) for path in distinct}
