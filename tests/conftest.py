@@ -122,3 +122,11 @@ def made_run(tmp_path_factory, small_atlas, small_splits, small_recipe):
 
     recipe = small_recipe.model_copy(update={"iterations": 4})
     return make_run(tmp_path_factory.mktemp("runs") / "run", small_atlas, small_splits, recipe)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from made_page import chromium  # few tests need one
+
+    with chromium() as browser:
+        yield browser

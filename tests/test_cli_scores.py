@@ -97,7 +97,7 @@ def test_the_folder_of_a_runs_system_gives_the_tables_of_all_its_seeds(place, tm
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_resampling(place, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("predilect.cli.scores.evaluate", lambda *_, **__: pytest.fail("minutes of work for nothing"))
+    monkeypatch.setattr("predilect.cli.scores.measure", lambda *_, **__: pytest.fail("minutes of work for nothing"))
     (tmp_path / "file").touch()
     table = f"mtl={place.run / 'mtl'}"
     assert (

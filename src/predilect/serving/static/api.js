@@ -1,0 +1,74 @@
+/** The server, as the page asks it; what it answers is described in /openapi.json. */
+
+/** Why there is no answer, in a sentence for a person. */
+export class Problem extends Error {
+  /** @param {number} status Of the answer; 0: there was none. */
+  constructor(detail, status = 0) {
+    super(detail);
+    this.status = status;
+  }
+
+  /** Whether the same request may be answered another time. */
+  get passes() {
+    return [0, 401, 408].includes(this.status) || this.status >= 500;
+  }
+}
+
+/**
+ * @param {(wrong: boolean) => Promise<string|null>} askForToken Called when the server wants a token, or refuses the one it got; null: there is none.
+ */
+export function makeApi(askForToken) {
+  let token = null; // in memory only
+  let asking = null; // one form, however many requests wait for it
+
+  async function ask(path, form = null, signal = undefined) {
+    for (let asked = false; ; asked = true) {
+      const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
+      const answer = await reach(path, { method: form ? "POST" : "GET", body: form, headers, signal });
+      if (answer.ok) return answer.json();
+      const problem = await problemOf(answer);
+      if (answer.status !== 401) throw problem;
+      asking ??= askForToken(asked || token !== null).finally(() => (asking = null));
+      const given = await asking;
+      if (given === null) throw problem;
+      token = given;
+    }
+  }
+
+  return {
+    labels: () => ask("/v1/labels"),
+    model: () => ask("/v1/model"),
+
+    /** @param {{site?: string, beside?: string[]}} wanted */
+    async predict(file, { site = null, beside = [] }, signal) {
+      const form = withFile("files", file, { site, with: beside.join(",") });
+      return (await ask("/v1/predict", form, signal)).results[0];
+    },
+
+    attention: (file, task, names, signal) => ask("/v1/attention", withFile("file", file, { task, name: names }), signal),
+  };
+}
+
+async function reach(path, options) {
+  try {
+    return await fetch(path, { ...options, cache: "no-store", credentials: "omit" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The server cannot be reached; is it still running?");
+  }
+}
+
+async function problemOf(answer) {
+  const type = answer.headers.get("content-type") ?? "";
+  if (!type.startsWith("application/problem+json")) return new Problem(`The server answered ${answer.status} and did not say why.`, answer.status);
+  return new Problem((await answer.json()).detail, answer.status);
+}
+
+function withFile(field, file, values) {
+  const form = new FormData();
+  form.append(field, file, file.name || "photograph");
+  for (const [name, value] of Object.entries(values)) {
+    for (const item of [value].flat()) if (item) form.append(name, item);
+  }
+  return form;
+}

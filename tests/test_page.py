@@ -1,0 +1,448 @@
+"""The web page, in a browser: a photograph in; lesions, site, maps and similar cases out."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import expect
+
+from fake_api import AT_THE_SCALP, LABELS, MODEL, PROBABILITIES, SITES, UNKNOWN_FORMAT, FakeApi, lesions, neighbours
+from made_page import (
+    NO_PHOTOGRAPH,
+    PHOTOGRAPH,
+    TOKEN,
+    answered_page,
+    choose,
+    click_region,
+    opened,
+    region,
+    shown_lesions,
+)
+from predilect.labels.taxonomy import Taxonomy
+from predilect.serving.answers import LesionClass, Similar, SiteAnswer, SiteClass
+from predilect.serving.problems import ProblemError
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def api():
+    return FakeApi()
+
+
+@pytest.fixture
+def page(browser, api):
+    with answered_page(browser, api) as page:
+        yield page
+
+
+def row(page, name):
+    return page.locator(f'#lesion-list .row[data-name="{name}"]')
+
+
+def said(page):
+    return page.locator("#said")
+
+
+class TestPhotograph:
+    def test_it_is_shown_at_once_while_the_server_looks(self, browser, api):
+        api.gate = threading.Event()
+        with opened(browser, api.app()) as page:
+            choose(page)
+            picture = page.locator("#picture")
+            expect(picture).to_be_visible()
+            assert picture.evaluate(
+                "async image => { await image.decode(); return [image.naturalWidth, image.src.slice(0, 5)]; }"
+            ) == [
+                256,
+                "blob:",
+            ]
+            expect(page.locator("#busy")).to_be_visible()
+            expect(page.locator("#lesions")).to_be_hidden()
+            api.gate.set()
+            expect(page.locator("#lesions")).to_be_visible()
+            expect(page.locator("#busy")).to_be_hidden()
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            "new DragEvent('drop', { bubbles: true, dataTransfer: data })",
+            "new ClipboardEvent('paste', { bubbles: true, clipboardData: data })",
+        ],
+        ids=["drop", "paste"],
+    )
+    def test_it_may_be_dropped_or_pasted(self, browser, api, event):
+        with opened(browser, api.app()) as page:
+            page.evaluate(
+                f"""bytes => {{
+                    const data = new DataTransfer();
+                    data.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", {{ type: "image/jpeg" }}));
+                    document.querySelector("#stage").dispatchEvent({event});
+                }}""",
+                list(PHOTOGRAPH["buffer"]),
+            )
+            expect(page.locator("#lesion-list li").first).to_be_visible()
+            expect(page.locator("#file-name")).to_have_text("dropped.jpg")
+
+    def test_a_telephone_offers_to_take_one(self, browser, api):
+        with opened(browser, api.app(), has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844}) as page:
+            with page.expect_file_chooser() as chooser:
+                page.get_by_role("button", name="Take a photograph").click()
+            assert chooser.value.element.get_attribute("capture") == "environment"
+            chooser.value.set_files(PHOTOGRAPH)
+            expect(page.locator("#lesion-list li").first).to_be_visible()
+
+    def test_another_one_takes_the_place_of_the_first(self, page, api):
+        click_region(page, "scalp")
+        expect(page.locator("#given")).to_be_visible()
+        api.told = {"lesions": lesions(None, {**PROBABILITIES, "nodule": 0.9})}
+        choose(page, {**PHOTOGRAPH, "name": "second.jpg"})
+        expect(page.locator("#file-name")).to_have_text("second.jpg")
+        expect(row(page, "nodule").locator(".now")).to_have_text("90\u202f%")
+        expect(page.locator("#given")).to_be_hidden()
+        assert "site" not in api.asked[-1][1]
+
+
+class TestLesions:
+    def test_bars_are_as_long_as_they_are_probable(self, page):
+        assert shown_lesions(page) == list(PROBABILITIES)[:8]
+        track = row(page, "scale").locator(".track").bounding_box()
+        for part, share in ((".fill", PROBABILITIES["scale"]), (".threshold", 0.37)):
+            box = row(page, "scale").locator(part).bounding_box()
+            end = box["x"] + (box["width"] if part == ".fill" else box["width"] / 2) - track["x"]
+            assert end / track["width"] == pytest.approx(share, abs=0.005)
+        expect(row(page, "scale").locator(".now")).to_have_text("58\u202f%")
+
+    def test_what_is_decided_is_marked_and_said(self, page):
+        marks = {name: row(page, name).get_attribute("data-decision") for name in ("plaque", "excoriation", "scar")}
+        assert marks == {"plaque": "true", "excoriation": "false", "scar": "null"}
+        assert "reaches its threshold of 42\u202f%" in row(page, "plaque").get_attribute("aria-label")
+        assert "below its threshold of 35\u202f%" in row(page, "excoriation").get_attribute("aria-label")
+        expect(page.locator("#lesions-lede")).to_have_text("Plaque and scale reach their thresholds")
+        expect(said(page)).to_contain_text("Plaque and scale reach their thresholds. Most probable: arm, 46\u202f%")
+
+    def test_all_may_be_seen_with_what_is_to_be_known_of_each(self, page):
+        page.get_by_role("button", name="Show all 15 lesions").click()
+        assert shown_lesions(page) == list(PROBABILITIES)
+        expect(row(page, "purpura")).to_contain_text("labelled by a model")
+        expect(row(page, "scar")).to_contain_text("not calibrated")
+        expect(row(page, "comedone").locator(".now")).to_have_text("<\u202f1\u202f%")
+
+    @pytest.mark.parametrize(
+        ("kinds", "told"),
+        [
+            ({"platt", "isotonic"}, "are calibrated."),
+            ({"platt", "none"}, "save where it says otherwise"),
+            ({"none"}, "they are not calibrated"),
+        ],
+        ids=["all", "some", "none"],
+    )
+    def test_what_the_numbers_are_is_told_by_what_the_server_says(self, browser, api, kinds, told):
+        ways = sorted(kinds)
+        api.labels = replace(
+            LABELS, lesions=[replace(item, calibration=ways[k % len(ways)]) for k, item in enumerate(LABELS.lesions)]
+        )
+        with answered_page(browser, api) as page:
+            expect(page.locator("#calibrated")).to_contain_text(told)
+            asides = page.locator("#lesion-list small", has_text="not calibrated")
+            assert (asides.count() > 0) == (kinds == {"platt", "none"})
+
+    def test_unsure_and_unfamiliar_are_said_in_words(self, browser, api):
+        api.told = {
+            "lesions": lesions(None, {**PROBABILITIES, "plaque": 0.4, "scale": 0.3}),
+            "set": ["plaque", "scale"],
+            "unsure": True,
+            "unfamiliar": True,
+            "unfamiliarity": 0.992,
+        }
+        with answered_page(browser, api) as page:
+            expect(page.locator("#lesions-lede")).to_have_text("No lesion reaches its threshold")
+            expect(page.locator("#notices")).to_contain_text(
+                "Unsure. No lesion reaches its threshold, but plaque and scale cannot be excluded."
+            )
+            expect(page.locator("#notices")).to_contain_text(
+                "Unfamiliar. This photograph is unlike those the network learnt from: 99\u202f% of other photographs lie nearer"
+            )
+            expect(said(page)).to_contain_text(
+                "This photograph is unfamiliar. No lesion reaches its threshold. Plaque and scale cannot be excluded. Most probable: arm"
+            )
+            expect(page.locator("#notices")).to_contain_text("misses at most 10\u202f%")
+
+
+class TestSite:
+    def test_the_body_is_shaded_by_probability(self, page):
+        fills = page.evaluate(
+            """() => {
+                const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+                return Object.fromEntries([...document.querySelectorAll(".region")].map(region => {
+                    context.fillStyle = getComputedStyle(region.querySelector("path")).fill;
+                    context.fillRect(0, 0, 1, 1);
+                    return [region.dataset.site, context.getImageData(0, 0, 1, 1).data[0]];
+                }));
+            }"""
+        )
+        assert sorted(fills, key=fills.get) == list(SITES)  # the more probable, the darker
+        assert region(page, "skin fold").get_attribute("aria-label") == "skin fold: 2\u202f%"
+
+    def test_a_click_on_the_body_changes_the_lesions_and_shows_how(self, page, api):
+        click_region(page, "scalp")
+        expect(row(page, "scale").locator(".now")).to_have_text("81\u202f%")
+        assert api.asked[-1] == ("/v1/predict", {"site": ["scalp"]})
+        assert region(page, "scalp").get_attribute("aria-pressed") == "true"
+        expect(row(page, "scale").locator(".before")).to_contain_text("58")
+        track, was = (row(page, "scale").locator(part).bounding_box() for part in (".track", ".was"))
+        assert (was["x"] + was["width"] / 2 - track["x"]) / track["width"] == pytest.approx(PROBABILITIES["scale"], abs=0.005)
+        expected = {**{name: 0.9 * p for name, p in PROBABILITIES.items()}, **AT_THE_SCALP}
+        assert shown_lesions(page) == sorted(expected, key=expected.get, reverse=True)[:8]
+        change = (
+            "With the site scalp, scale rises from 58\u202f% to 81\u202f%, excoriation falls from 31\u202f% to 19\u202f% "
+            "and alopecia rises from <\u202f1\u202f% to 12\u202f%."
+        )
+        expect(said(page)).to_have_text(change)
+        expect(page.locator("#change-words")).to_have_text(change)
+        expect(page.locator("#sites-lede")).to_have_text("Given: scalp")
+        expect(page.locator("#sites-hint")).to_contain_text("By the photograph alone: arm, 46\u202f%.")
+
+    @pytest.mark.parametrize("again", ["region", "button"])
+    def test_it_may_be_forgotten_again(self, page, again):
+        click_region(page, "leg")
+        expect(row(page, "plaque").locator(".before")).to_contain_text("74")
+        if again == "region":
+            click_region(page, "leg")
+        else:
+            page.get_by_role("button", name="Forget the site").click()
+        expect(row(page, "plaque").locator(".before")).to_have_count(0)
+        expect(page.locator("#given")).to_be_hidden()
+        assert region(page, "leg").get_attribute("aria-pressed") == "false"
+
+    def test_it_may_be_chosen_in_the_list(self, page, api):
+        page.locator('#site-list .row[data-name="hand"]').click()
+        expect(page.locator("#given-words")).to_have_text("Site given: hand.")
+        assert api.asked[-1][1] == {"site": ["hand"]}
+
+    def test_a_site_that_the_figure_does_not_show_has_a_button(self, browser, api):
+        api.labels = replace(LABELS, sites=[*LABELS.sites, SiteClass("oral/genital")])
+        api.told = {"site": [SiteAnswer("arm", 0.6), SiteAnswer("oral/genital", 0.4)]}
+        with answered_page(browser, api) as page:
+            button = page.locator(".chip")
+            expect(button).to_have_text("oral/genital 40\u202f%")
+            button.click()
+            expect(page.locator("#given-words")).to_have_text("Site given: oral/genital.")
+            assert button.get_attribute("aria-pressed") == "true"
+
+    @pytest.mark.parametrize(
+        ("preset", "elsewhere"),
+        [("drawn", set()), ("milk10k", set()), ("pad-ufes-20", set()), ("ham10000", {"trunk", "acral"})],
+    )
+    def test_sites_of_the_presets_have_their_places(self, browser, api, preset, elsewhere):
+        """Of HAM10000 the trunk is what is left beside back, chest and abdomen, and "acral" hands and feet, which are sites of their own."""
+        names = list(SITES) if preset == "drawn" else Taxonomy.preset(preset).site.terms
+        api.labels = replace(LABELS, sites=[SiteClass(name) for name in names])
+        api.told = {"site": [SiteAnswer(name, 1 / len(names)) for name in names]}
+        with answered_page(browser, api) as page:
+            assert {chip.get_attribute("data-site") for chip in page.locator(".chip").all()} == elsewhere
+            for name in set(names) - elsewhere:
+                click_region(page, name)
+                expect(page.locator("#given-words")).to_have_text(f"Site given: {name}.")
+
+    def test_if_the_server_refuses_nothing_is_claimed_and_one_may_try_again(self, browser, api):
+        with answered_page(browser, api, refusals=(503,)) as page:
+            api.problems.append(ProblemError(503, "There is no room for more photographs now; try again in 1 s.", kind="busy"))
+            click_region(page, "scalp")
+            expect(page.locator("#sites-problem")).to_contain_text("There is no room for more photographs now")
+            assert region(page, "scalp").get_attribute("aria-pressed") == "false"
+            expect(row(page, "scale").locator(".now")).to_have_text("58\u202f%")
+            page.get_by_role("button", name="Try again").click()
+            expect(row(page, "scale").locator(".now")).to_have_text("81\u202f%")
+            expect(page.locator("#sites-problem")).to_be_hidden()
+
+
+class TestAttention:
+    def test_the_slider_lays_a_map_over_the_photograph(self, page):
+        canvas = page.locator("#map")
+        expect(canvas).to_be_hidden()
+        page.locator("#strength").fill("80")
+        expect(canvas).to_be_visible()
+        assert canvas.evaluate("element => element.getAttribute('aria-label')").startswith(
+            "Map of plaque over the photograph, highest in its"
+        )
+        boxes = [page.locator(part).bounding_box() for part in ("#map", "#picture")]
+        assert boxes[0] == boxes[1]
+        assert row(page, "plaque").get_attribute("aria-pressed") == "true"
+        page.locator("#strength").fill("0")
+        expect(canvas).to_be_hidden()
+
+    def test_either_head_may_be_chosen(self, page):
+        page.get_by_label("Site: arm").check()
+        expect(page.locator("#map")).to_have_attribute("aria-label", "Map of arm over the photograph, highest in its upper left")
+        expect(page.locator("#map-words")).to_contain_text("speak for arm")
+        assert [page.locator(f"#scale-{end}").inner_text() for end in ("low", "high")] == ["−1.1", "4.1"]
+
+    @pytest.mark.parametrize("how", ["hover", "focus"])
+    def test_pointing_at_a_lesion_shows_its_own_map_and_asks_once_for_all(self, page, api, how):
+        asked = len(api.asked)
+        for name in ("scale", "papule"):
+            getattr(row(page, name), how)()
+            expect(page.locator("#map")).to_have_attribute(
+                "aria-label",
+                f"Map of {name} over the photograph, highest in its " + {"scale": "lower part", "papule": "upper right"}[name],
+            )
+        expect(page.locator("#map")).to_be_visible()
+        assert api.asked[asked:] == [("/v1/attention", {"task": ["lesion"], "name": list(PROBABILITIES)})]
+        page.mouse.move(5, 400)
+        page.evaluate("document.activeElement.blur()")
+        expect(page.locator("#map")).to_be_hidden()
+
+    def test_a_lesion_that_is_chosen_keeps_its_map(self, page):
+        row(page, "scale").click()
+        page.mouse.move(5, 400)
+        expect(page.locator("#tasks")).to_contain_text("Lesion: scale")
+        expect(page.locator("#map")).to_be_visible()
+        row(page, "scale").click()
+        assert page.locator("#strength").input_value() == "0"
+
+    def test_a_given_site_has_its_own_map(self, page):
+        click_region(page, "leg")
+        expect(page.locator("#tasks")).to_contain_text("Site: leg")
+        page.get_by_label("Site: leg").check()
+        expect(page.locator("#map")).to_have_attribute("aria-label", "Map of leg over the photograph, highest in its upper right")
+
+
+class TestSimilar:
+    def test_five_cases_with_the_labels_they_share(self, page):
+        cases = page.locator(".case")
+        assert cases.count() == 5
+        expect(page.locator("#similar-lede")).to_have_text("Plaque in 3 of 5, scale in 2, arm in 2")
+        shared = [
+            case.locator(".shared").evaluate_all("items => items.map(item => item.firstChild.textContent)") for case in cases.all()
+        ]
+        assert shared == [["plaque", "scale", "arm"], ["plaque", "scale"], ["plaque", "arm"], [], []]
+        assert cases.nth(0).locator("img").evaluate("async image => { await image.decode(); return image.naturalWidth; }") == 128
+        expect(cases.nth(3)).to_contain_text("no lesion")
+        expect(cases.nth(4)).to_contain_text("lesions not known")
+        expect(page.locator("#credits")).to_have_text("From drawn, The Predilect developers, CC0-1.0.")
+
+    def test_without_photographs_there_are_labels(self, browser, api):
+        api.told = {"similar": Similar("euclidean", neighbours(photographs=False)[:1])}
+        with answered_page(browser, api) as page:
+            expect(page.locator(".case")).to_contain_text("The index holds labels only")
+            expect(page.locator(".case img")).to_have_count(0)
+            expect(page.locator("#similar-lede")).to_have_text("1 case")
+
+
+class TestProblems:
+    def test_a_file_that_is_no_photograph_is_told_in_place_and_one_can_go_on(self, browser, api):
+        with opened(browser, api.app(), refusals=(415,)) as page:
+            choose(page, NO_PHOTOGRAPH)
+            problem = page.locator("#photograph-problem")
+            expect(problem).to_have_text(UNKNOWN_FORMAT)
+            expect(page.locator("#lesions")).to_be_hidden()
+            choose(page)
+            expect(page.locator("#lesions")).to_be_visible()
+            expect(problem).to_be_hidden()
+
+    def test_a_server_that_is_gone(self, browser, api):
+        with opened(browser, api.app()) as page:
+            expect(page.locator("#start dl")).to_be_visible()
+            page.evaluate("() => { window.fetch = () => Promise.reject(new TypeError('gone')); }")
+            choose(page)
+            expect(page.locator("#photograph-problem")).to_contain_text("The server cannot be reached; is it still running?")
+            expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+    def test_a_token_is_asked_for_and_kept_in_memory_only(self, browser, api):
+        with opened(browser, api.app(TOKEN), refusals=(401,)) as page:
+            for given, told in (("not the right one", "That is not the right token."), (TOKEN, "")):
+                page.get_by_label("Token", exact=True).fill(given)
+                page.get_by_role("button", name="Continue").click()
+                expect(page.locator("#token-problem")).to_have_text(told)
+            choose(page)
+            expect(page.locator("#lesions")).to_be_visible()
+            assert page.evaluate(
+                "[localStorage.length, sessionStorage.length, document.cookie, document.querySelector('#token-input').value]"
+            ) == [
+                0,
+                0,
+                "",
+                "",
+            ]
+            page.reload()
+            expect(page.get_by_label("Token", exact=True)).to_be_visible()
+
+    def test_who_will_not_give_a_token_may_think_again(self, browser, api):
+        with opened(browser, api.app(TOKEN), refusals=(401,)) as page:
+            page.get_by_role("button", name="Not now").click()
+            page.get_by_role("button", name="Try again").click()
+            page.get_by_label("Token", exact=True).fill(TOKEN)
+            page.keyboard.press("Enter")
+            expect(page.locator("#start dl")).to_be_visible()
+
+
+class TestBundles:
+    def test_one_with_nothing_but_two_heads_says_what_it_lacks(self, browser, api):
+        api.labels = replace(
+            LABELS,
+            lesions=[LesionClass(name, False, None, "none") for name in PROBABILITIES],
+            site_conditioning=False,
+            similar=False,
+            attention=False,
+            no_attention_because="the network is a transformer",
+            aim=None,
+            max_miss_rate=None,
+        )
+        api.model = replace(MODEL, index=None)
+        api.told = {
+            "lesions": [replace(item, decision=None, threshold=None) for item in lesions(None)],
+            "set": None,
+            "unsure": None,
+            "unfamiliar": None,
+            "unfamiliarity": None,
+        }
+        with answered_page(browser, api) as page:
+            expect(page.locator("#lesions-lede")).to_have_text("Most probable: plaque, 74\u202f%")
+            expect(page.locator("#calibrated")).to_contain_text("they are not calibrated")
+            expect(page.locator("#no-attention")).to_have_text(
+                "There are no maps of where it looked: the network is a transformer."
+            )
+            expect(page.locator("#sites-hint")).to_contain_text("made without a site prior")
+            expect(page.locator("#similar")).to_be_hidden()
+            asked = len(api.asked)
+            click_region(page, "scalp")
+            assert len(api.asked) == asked
+            assert "with" not in api.asked[-1][1]
+
+    @pytest.mark.parametrize(("missing", "there"), [("lesions", "sites"), ("sites", "lesions")])
+    def test_one_with_a_single_head(self, browser, api, missing, there):
+        api.labels = replace(
+            LABELS, **{missing: []}, site_conditioning=False, attention=False, no_attention_because="no maps were asked for"
+        )
+        api.told = {"lesions": [], "set": None} if missing == "lesions" else {"site": []}
+        with answered_page(browser, api) as page:
+            expect(page.locator(f"#{there}")).to_be_visible()
+            expect(page.locator(f"#{missing}")).to_be_hidden()
+
+    def test_what_it_is_can_be_read(self, page):
+        page.get_by_role("button", name="About this model").click()
+        about = page.get_by_role("dialog")
+        for told in (
+            MODEL.intended_use,
+            MODEL.model,
+            MODEL.notes[0],
+            "resnet18",
+            "The Predilect developers",
+            "predilect demo",
+            "scar (not calibrated)",
+        ):
+            expect(about).to_contain_text(told)
+        page.keyboard.press("Escape")
+        expect(about).to_be_hidden()
+
+
+def test_nothing_is_kept_after_leaving(browser, api):
+    with opened(browser, api.app()) as page:
+        choose(page)
+        expect(page.locator("#lesions")).to_be_visible()
+        page.goto("about:blank")
+        page.go_back()
+        expect(page.locator("#invitation")).to_be_visible()
+        expect(page.locator("#lesions")).to_be_hidden()
+        assert page.locator("#picture").get_attribute("src") is None
