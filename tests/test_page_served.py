@@ -1,6 +1,7 @@
 """The page before the true server: every answer on it comes from a network."""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -8,17 +9,13 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
-from made_page import NO_PHOTOGRAPH, choose, click_region, opened, watched
-from made_serving import LOOPBACK, PATIENCE, await_ready, made_bundle, made_predictor
-from predilect.serving.api import make_app
-from predilect.serving.settings import Settings
+from made_page import NO_PHOTOGRAPH, choose, click_region, watched
+from made_serving import PATIENCE, await_ready, made_bundle
+from predilect.bundle import Bundle
+from predilect.insight.bundle_index import index_atlas
+from predilect.training.devices import make_fabric
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def bundle(made_run, tmp_path_factory):
-    return made_bundle(made_run, tmp_path_factory.mktemp("bundles") / "bundle")
 
 
 @contextmanager
@@ -44,7 +41,10 @@ def lesions_on(page):
     )
 
 
-def test_a_bundle_that_only_knows_what_its_network_says(browser, bundle):
+def test_a_bundle_that_only_knows_what_its_network_says(browser, made_run, tmp_path):
+    shutil.copytree(made_run.bundle.path, tmp_path / "bundle")
+    bundle = Bundle.open(tmp_path / "bundle")
+    index_atlas(make_fabric("fp32"), bundle, made_run.atlas, photographs=True)
     with served(bundle) as url, watched(browser, url, refusals=(415,)) as page:
         choose(page, NO_PHOTOGRAPH)
         expect(page.locator("#photograph-problem")).to_contain_text("format")
@@ -63,10 +63,10 @@ def test_a_bundle_that_only_knows_what_its_network_says(browser, bundle):
         expect(page.locator("#attention-problem")).to_be_hidden()
 
 
-def test_a_bundle_that_holds_all_that_can_be_fitted(browser, bundle):
+def test_a_bundle_that_holds_all_that_can_be_fitted(browser, made_run, tmp_path):
     """Its first lesion is more probable at the first site than elsewhere; see `made_serving.fitted_parts`."""
-    app = make_app(made_predictor(bundle), Settings(hosts=LOOPBACK))
-    with opened(browser, app) as page:
+    bundle = made_bundle(made_run, tmp_path / "bundle")
+    with served(bundle) as url, watched(browser, url) as page:
         choose(page)
         expect(page.locator("#lesion-list .row")).to_have_count(3)
         expect(page.locator("#calibrated")).to_contain_text("save where it says otherwise")
