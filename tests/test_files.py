@@ -441,3 +441,11 @@ def test_trying_a_file_leaves_everything_as_it_was(tmp_path):
     assert (tmp_path / "some.json").read_text() == "old"
     assert (tmp_path / "some.json").stat().st_mtime == 1
     assert [path.name for path in tmp_path.iterdir()] == ["some.json"]
+
+
+def test_a_private_file_stays_private(tmp_path):
+    write_text(tmp_path / "text", "old")
+    (tmp_path / "text").chmod(0o600)
+    write_text(tmp_path / "text", "new")
+    assert (tmp_path / "text").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "text").stat().st_mode) == 0o600

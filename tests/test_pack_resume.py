@@ -20,6 +20,8 @@ from predilect.atlas.build import packing_path, rejected_path
 from predilect.atlas.folder import Atlas
 from predilect.errors import AtlasError, PredilectError, TooManyRejectedError
 
+CHANGES_OF_PACKING = 3 * (1 + -(-N // ROWS))  # a renaming and two removals for the description and for each part
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
@@ -61,11 +63,10 @@ def test_killed_before_changes_of_files_again_and_again(source, undisturbed, tmp
     assert_same(out, undisturbed)
 
 
-@pytest.mark.parametrize("step", [1, 5])  # before the images take their place in the atlas, before the atlas takes its own
+@pytest.mark.parametrize("step", [1, 7])  # before the images take their place in the atlas, before the atlas takes its own
 def test_killed_when_all_is_packed(source, undisturbed, tmp_path, prepared, step):
     out = tmp_path / "atlas"
-    changes_of_packing = 2 * (1 + -(-N // ROWS))  # a renaming and a removal for the description and for each part
-    with life(source, out, dies_before=changes_of_packing + step) as process:
+    with life(source, out, dies_before=CHANGES_OF_PACKING + step) as process:
         process.stdout.read()
     assert process.returncode == -signal.SIGKILL
     assert not out.exists()
@@ -269,11 +270,10 @@ def test_an_import_that_is_refused_changes_nothing_of_the_other(source, tmp_path
         process.kill()
 
 
-@pytest.mark.parametrize("step", [8])  # when the atlas is in its place, among the removals of the parts
+@pytest.mark.parametrize("step", [10])  # when the atlas is in its place, among the removals of the parts
 def test_killed_while_it_cleaned_up(source, undisturbed, tmp_path, prepared, step):
     out = tmp_path / "atlas"
-    changes_of_packing = 2 * (1 + -(-N // ROWS))
-    with life(source, out, dies_before=changes_of_packing + step) as process:
+    with life(source, out, dies_before=CHANGES_OF_PACKING + step) as process:
         process.stdout.read()
     assert process.returncode == -signal.SIGKILL
     assert out.exists()

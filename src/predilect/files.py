@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path; when the block ends well the file there takes the place of `path`, else it is removed.
 
     Args:
-        path: The file to write; its folder is made if need be.
+        path: The file to write; its folder is made if need be. Whoever could read it before can do so after.
 
     Yields:
         A path of the same name on the same disk, for the block to write.
@@ -58,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with telling(path), _beside(path) as folder:
         temporary = folder / path.name
-        mode = _mode_of_new(folder / ".mode")
+        mode = _mode_of(path, folder)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -291,7 +291,12 @@ def _sync_one(item: Path) -> None:
         os.close(descriptor)
 
 
-def _mode_of_new(path: Path) -> int:
-    """Who may read and write a new file, as the system says of this one: asking for the umask would change it, for all threads."""
-    path.touch(0o666)
+def _mode_of(path: Path, folder: Path) -> int:
+    """Who may read and write a file: as it is, or, of a new one, as the system says of another in a temporary folder.
+
+    Asking for the umask would change it, for all threads.
+    """
+    if not path.is_file():
+        path = folder / ".mode"
+        path.touch(0o666)
     return stat.S_IMODE(path.stat().st_mode)
