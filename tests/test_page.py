@@ -166,7 +166,17 @@ class TestLesions:
             expect(said(page)).to_contain_text(
                 "This photograph is unfamiliar. No lesion reaches its threshold. Plaque and scale cannot be excluded. Most probable: arm"
             )
-            expect(page.locator("#notices")).to_contain_text("misses at most 10\u202f%")
+
+    def test_what_the_list_promises_is_said_with_its_limits_and_not_once_a_site_is_given(self, page):
+        told, promise = page.locator("#notices"), "misses at most 10\u202f% of the lesions on a photograph that shows some"
+        expect(told).to_contain_text(f"On average over patients like those of the training, such a list {promise}")
+        expect(told).to_contain_text("For one lesion, one site or one kind of patient it may be more")
+        click_region(page, "scalp")
+        expect(told).to_contain_text("were fitted without a given site")
+        expect(told).to_contain_text("is not shown to hold now that a site is given")
+        expect(told).not_to_contain_text("On average")
+        page.get_by_role("button", name="Forget the site").click()
+        expect(told).to_contain_text(promise)
 
 
 class TestSite:

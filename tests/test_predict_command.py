@@ -54,7 +54,25 @@ def test_the_command_and_the_api_answer_the_same(bundle, photographs, capsys, si
         assert mine == {**other, "name": str(file)}
     assert "cases" not in said
     (_, *rare) = bundle.labels["lesion"].classes
-    assert said["notes"] == [f"Too rare to be calibrated and decided on: {' and '.join(rare)}."]
+    assert said["notes"][0] == f"Too rare to be calibrated and decided on: {' and '.join(rare)}."
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], []),
+        (["--site", "arm"], ["without a given site"]),
+        (["--case"], ["on single photographs"]),
+        (["--site", "arm", "--case"], ["without a given site", "on single photographs"]),
+    ],
+)
+def test_for_what_thresholds_and_sets_were_not_fitted_is_noted(bundle, made_run, photographs, capsys, options, told):
+    file = photographs / "loose.jpg"
+    notes = [note for note in answered(capsys, bundle, file, *options)["notes"] if "not shown to hold" in note]
+    assert len(notes) == len(told)
+    assert all(words in note for words, note in zip(told, notes, strict=True))
+    if "--site" not in options:  # nothing was fitted for this one, so nothing is promised either
+        assert "not shown to hold" not in str(answered(capsys, made_run.bundle, file, *options)["notes"])
 
 
 @pytest.mark.parametrize("tta", ["center", "ten-crop"])

@@ -84,7 +84,9 @@ def predict_command(
     with counting("looking", beside=True) as tell:
         photographs = answer_files(predictor, list(given.files), question, on_progress=tell)
     said = _Said(
-        photographs, answer_cases(predictor, photographs, given.files) if case else None, _notes(predictor, opened, tta, given)
+        photographs,
+        answer_cases(predictor, photographs, given.files) if case else None,
+        [*_notes(predictor, opened, tta), *_unshown(predictor, site, case=case), *_passed_over(given)],
     )
     _show(predictor, said, format_, out)
     failed = {path: reason for path, reason in photographs.items() if isinstance(reason, str)}
@@ -102,7 +104,8 @@ class _Said:
     notes: Sequence[str]
 
 
-def _notes(predictor: Predictor, bundle: Bundle, tta: str | None, given: GivenImages) -> list[str]:
+def _notes(predictor: Predictor, bundle: Bundle, tta: str | None) -> list[str]:
+    """What the bundle lacks, and what was fitted for another look at photographs."""
     notes = predictor.fitted.caveats()
     rule, fitted_for = predictor.fitted.rule, bundle.preprocessing.views
     rare = [] if rule is None else [item.name for item in rule.calibration.lesions if item.curve is None]
@@ -110,9 +113,24 @@ def _notes(predictor: Predictor, bundle: Bundle, tta: str | None, given: GivenIm
         notes.append(f"Too rare to be calibrated and decided on: {listed(rare)}.")
     if tta not in (None, fitted_for) and rule is not None:
         notes.append(f"Calibration and thresholds were fitted for the views {fitted_for}, not for {tta}.")
-    if given.n_others:
-        notes.append(f"Passed over in the folders, as no images by their names: {many(given.n_others, 'other file')}.")
     return notes
+
+
+def _unshown(predictor: Predictor, site: str | None, *, case: bool) -> list[str]:
+    """Of what is asked, that for which thresholds and sets were not fitted."""
+    rule = predictor.fitted.rule
+    if rule is None or (rule.thresholds is None and rule.sets is None):
+        return []
+    fitted, unshown = "Thresholds and the bound of what cannot be excluded were fitted", "what they promise is not shown to hold"
+    notes = [] if site is None else [f"{fitted} without a given site: {unshown} once one is given."]
+    notes += [f"{fitted} on single photographs: {unshown} of a case, where each may add a false alarm."] if case else []
+    return notes
+
+
+def _passed_over(given: GivenImages) -> list[str]:
+    if not given.n_others:
+        return []
+    return [f"Passed over in the folders, as no images by their names: {many(given.n_others, 'other file')}."]
 
 
 def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> None:

@@ -62,7 +62,8 @@ class LesionAnswer:
     score: Probability
     """What the network said, neither calibrated nor changed by a given site."""
     decision: bool | None
-    """Whether the probability reaches the threshold; null where nothing is decided."""
+    """Whether the probability reaches the threshold, which was fitted on single photographs and without a given site; null where
+    nothing is decided."""
     threshold: Probability | None
     """From which probability the lesion counts as present; null where there were too few cases to choose one."""
 
@@ -172,7 +173,8 @@ class PhotographAnswer:
     lesions_without_site: list[LesionAnswer] | None
     """What `lesions` would be if no site had been given; null if none was."""
     set: list[str] | None
-    """Lesions that cannot be excluded, by conformal risk control; null where the bundle has no such sets."""
+    """Lesions that cannot be excluded, by conformal risk control, of which `max_miss_rate` of `/v1/labels` says what they promise;
+    null where the bundle has no such sets. Once a site is given nothing is promised of them."""
     unsure: bool | None
     """No lesion is decided to be present, while some cannot be excluded; null where the bundle cannot tell."""
     unfamiliar: bool | None
@@ -202,7 +204,8 @@ class CaseAnswer:
     lesions_without_site: list[LesionAnswer] | None
     """What `lesions` would be if no site had been given; null if none was."""
     set: list[str] | None
-    """Lesions that cannot be excluded on some photograph; null where the bundle has no such sets."""
+    """Lesions that cannot be excluded on some photograph; null where the bundle has no such sets. Their bound was fitted on single
+    photographs, and is not shown to hold of a case."""
     unsure: bool | None
     """No lesion is decided to be present, while some cannot be excluded; null where the bundle cannot tell."""
     unfamiliar: bool | None
@@ -270,8 +273,9 @@ class Labels:
     aim: str | None
     """What the thresholds aim at, such as `f1` or `sensitivity=0.9`; null without thresholds."""
     max_miss_rate: Probability | None
-    """At most this share of the lesions shown is missing from `set` on average, over photographs like those of its training; null
-    without sets."""
+    """At most this share of the lesions on a photograph that shows some is missing from `set` on average over patients like those of its
+    training; for one lesion, site or kind of patient it may be more. It was fitted on single photographs, by what the networks of the
+    folds said of them, and without a given site: it is not shown to hold once one is given, nor of a case. Null without sets."""
 
 
 @dataclass(frozen=True, config=_DOCUMENTED)

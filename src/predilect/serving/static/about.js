@@ -3,6 +3,8 @@
 import { make } from "./dom.js";
 import { aimed, counted, listed, percent } from "./words.js";
 
+const WITHOUT_SITE = "Thresholds and the list of what cannot be excluded were fitted without a given site.";
+
 export const NO_PRIOR = "This model was made without a site prior, so the true site cannot be given.";
 
 /** For someone who has not yet chosen a photograph. */
@@ -40,14 +42,18 @@ export function aboutModel(labels, model) {
   return [...notes(model), described(facts.filter(([, lines]) => lines.length))];
 }
 
-/** What the list of lesions that cannot be excluded promises. */
-export function missWords(rate) {
-  return `On average, such a list misses at most ${percent(rate)} of the lesions that are there, on photographs like those of its training.`;
+/** What the list of lesions that cannot be excluded promises; `given`: whether a site is, for which nothing is promised. */
+export function missWords(rate, given = false) {
+  if (given) return `${WITHOUT_SITE} That such a list misses at most ${percent(rate)} of the lesions is not shown to hold now that a site is given.`;
+  return (
+    `On average over patients like those of the training, such a list misses at most ${percent(rate)} of the lesions on a photograph that shows some. ` +
+    "For one lesion, one site or one kind of patient it may be more; and it was fitted on what the networks of the folds said, each of photographs that it had not learnt from."
+  );
 }
 
 function siteWords(labels) {
   return labels.site_conditioning
-    ? "Choose the true site on the body, and the lesions follow."
+    ? ["Choose the true site on the body, and the lesions follow.", labels.max_miss_rate !== null && WITHOUT_SITE].filter((item) => item).join(" ")
     : NO_PRIOR;
 }
 

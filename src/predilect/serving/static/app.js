@@ -176,7 +176,7 @@ function showLesions() {
   );
 }
 
-function notices({ set, unsure, unfamiliar, unfamiliarity }) {
+function notices({ set, unsure, unfamiliar, unfamiliarity, given_site: given }) {
   const found = [];
   const notice = (title, text, kind = "notice") => found.push(make("p", { class: kind }, make("b", {}, title), ` ${text}`));
   if (unfamiliar) {
@@ -184,7 +184,7 @@ function notices({ set, unsure, unfamiliar, unfamiliarity }) {
   }
   if (unsure) notice("Unsure.", `No lesion reaches its threshold, but ${listed(set)} cannot be excluded.`);
   else if (set !== null) notice("Cannot be excluded:", `${set.length ? listed(set) : "none of them"}.`, "aside");
-  if (set !== null && bundle.labels.max_miss_rate !== null) found.push(make("p", { class: "faint" }, missWords(bundle.labels.max_miss_rate)));
+  if (set !== null && bundle.labels.max_miss_rate !== null) found.push(make("p", { class: "faint" }, missWords(bundle.labels.max_miss_rate, given !== null)));
   return found;
 }
 
