@@ -1,19 +1,23 @@
-"""A server under load, against the handler people write: latency with its parts, requests a second, and what four times as many do.
+"""`predilect serve` under load, against the handler people write: latency with its parts, answers a second, four times as many requests.
 
-    .venv/bin/python benchmarks/bench_serving.py                                            all of it, some five minutes
-    .venv/bin/python benchmarks/bench_serving.py --backbone resnet18 --indexed 500 --seconds 3        a look at whether it runs
+    make benchmarks            all benchmarks; this one alone, some ten minutes:
+    .venv/bin/python -m pytest -o addopts= benchmarks/bench_serving.py --benchmark-only
+    .venv/bin/python benchmarks/bench_serving.py resnet18 500 3        a network, embeddings and seconds, without the benchmark's frame
 
-The network has random weights, which cost as much as others. A request is one photograph of 683 x 512 pixels, answered with lesions, site,
-the attention of both heads and its 5 nearest among 21,657 embeddings. The plain handler does less: FastAPI's own upload, PIL and torchvision
-transforms, the same network, probabilities. Each server is a process of its own, and so is not the client: give the machine to it alone.
+The network has random weights, which cost as much as others, in a bundle with all that can be fitted. A request is one photograph of
+683 x 512 pixels with its site, answered with lesions before and after, site, the attention of both heads and its 5 nearest among 21,657
+embeddings. The plain handler (`plain_server.py`) does less: the same network on the centre crop, probabilities. Each server is a process of
+its own, and so is the client, which takes from the same cores: give the machine to it alone.
 
 First one request after the other. Then as many clients as keep the server busy (closed loop); what they get through is the sustainable
-rate. Then four times that rate, whatever becomes of the requests (open loop); memory is the server's resident size before and after.
+rate. Then four times that rate, whatever becomes of the requests (open loop), twice; each server is given four times its own.
+
+What must hold is asserted: `predilect serve` answers each request with 200 or 503 and at the sustainable rate none with 503, still runs at
+the end, and its resident memory grows by at most `GROWTH_MB` from the end of the first overload to that of the second. Times are printed, as a table.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
 import os
@@ -23,24 +27,54 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import polars as pl
-from fastapi import UploadFile
+import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-LESIONS, SITES, CLIENTS, OVERLOAD, ROUNDS = 25, 23, 8, 4, 40
-PATIENCE = 120
-ASKED = {"with": "attention,similar"}
+BACKBONE, INDEXED, SECONDS = "resnet50", 21_657, 30.0
+LESIONS, SITES = tuple(f"l{k}" for k in range(25)), tuple(f"s{k}" for k in range(23))
+CLIENTS, OVERLOAD, ROUNDS, PORT = 8, 4, 40, 8765
+GROWTH_MB = 32  # far less than the uploads of one overload; allocators keep some of what threads freed
+PATIENCE = 600
+STEADY, OVERLOADS = ("one by one", f"{CLIENTS} clients"), (f"{OVERLOAD} x the rate", "and once more")
+ASKED = {"with": "attention,similar", "site": SITES[0]}
+
+
+def fitted_parts():
+    """Of every kind, and for every class: calibrations of both sorts, thresholds, sets, a site prior, familiarity."""
+    from predilect.evaluation.answers import AnswerRule
+    from predilect.evaluation.calibration import Calibration, Isotonic, LesionCalibration, Platt, SiteCalibration
+    from predilect.evaluation.conformal import ConformalSets
+    from predilect.evaluation.decisions import Aim, LesionThreshold, Thresholds
+    from predilect.evaluation.fitted_parts import Familiarity, FittedParts
+    from predilect.evaluation.novelty import Novelty
+    from predilect.evaluation.site_prior import SitePrior
+
+    steps = np.linspace(0, 1, 200)
+    curves = (Isotonic(tuple(steps), tuple(0.9 * steps + 0.05)), Platt(0.5, 0.8))
+    calibration = Calibration(
+        tuple(LesionCalibration(name, curves[k % 2], 300, 300, False) for k, name in enumerate(LESIONS)),
+        SiteCalibration(SITES, 1.5, 300),
+    )
+    thresholds = Thresholds(Aim(), tuple(LesionThreshold(name, 0.4, 300, 300, False) for name in LESIONS))
+    rule = AnswerRule(calibration, thresholds, ConformalSets(LESIONS, (), 0.1, 0.3, 300))
+    theta = tuple(map(tuple, np.random.default_rng(0).normal(0, 0.3, (len(LESIONS), len(SITES)))))
+    zeros, ones, shares = (0.0,) * len(LESIONS), (1.0,) * len(LESIONS), (1 / len(SITES),) * len(SITES)
+    prior = SitePrior(LESIONS, SITES, zeros, ones, theta, shares, 0.5, 0.0, 0.4, 300)
+    novelty = Novelty(5, tuple(np.linspace(0.5, 4, 300)), tuple(np.linspace(1, 0.003, 300)), 0.01, 3.9, 300)
+    return FittedParts(rule, prior, Familiarity(novelty, 1.0))
 
 
 def make_bundle(folder: Path, backbone: str, n_indexed: int) -> Path:
-    """A bundle of random weights with an index of random embeddings."""
+    """A bundle of random weights with all that can be fitted, and an index of random embeddings."""
     from predilect.bundle import write_bundle
     from predilect.insight.bundle_index import INDEX_FOLDER
     from predilect.insight.retrieval import EmbeddingIndex
@@ -50,17 +84,15 @@ def make_bundle(folder: Path, backbone: str, n_indexed: int) -> Path:
     from predilect.training.crossval import Refit
     from predilect.vision.network import build_network
 
-    labels = LabelSpace(
-        (Task("lesion", tuple(f"l{k}" for k in range(LESIONS))), Task("site", tuple(f"s{k}" for k in range(SITES))))
-    )
+    labels = LabelSpace((Task("lesion", LESIONS), Task("site", SITES)))
     chosen = system("mtl", Recipe(name="benchmark", backbone=backbone, weights="none"))
     network = build_network(labels, chosen.recipe, 1).eval()
-    bundle = write_bundle(folder / "bundle", Refit(chosen, network, {"sources": [], "notes": []}))
+    bundle = write_bundle(folder / "bundle", Refit(chosen, network, {"sources": [], "notes": []}), fitted_parts())
     random = np.random.default_rng(0)
     embeddings = random.random((n_indexed, network.heads["lesion"].in_features), dtype=np.float32)
     values = {
-        "lesion": (random.random((n_indexed, LESIONS)) < 0.1).astype(np.int8),
-        "site": np.eye(SITES, dtype=np.int8)[random.integers(0, SITES, n_indexed)],
+        "lesion": (random.random((n_indexed, len(LESIONS))) < 0.1).astype(np.int8),
+        "site": np.eye(len(SITES), dtype=np.int8)[random.integers(0, len(SITES), n_indexed)],
     }
     photos = Truth(np.array([f"{k:06}" for k in range(n_indexed)]), labels, values, None, pl.DataFrame())
     EmbeddingIndex(embeddings, photos, bundle.model, atlas="random").save(bundle.path / INDEX_FOLDER)
@@ -77,8 +109,8 @@ def photograph() -> bytes:
     return target.getvalue()
 
 
-def time_parts(bundle: Path, data: bytes) -> None:
-    """What a request costs, step by step, without HTTP."""
+def parts_of(bundle: Path, data: bytes) -> dict[str, float]:
+    """What a request costs, step by step, without HTTP: medians in ms."""
     from predilect.bundle import Bundle
     from predilect.serving.answers import PhotographAnswer
     from predilect.serving.predictor import Predictor
@@ -88,15 +120,17 @@ def time_parts(bundle: Path, data: bytes) -> None:
     maps, similar = Question(maps={"lesion": None, "site": None}), Question(similar=Wanted(5))
     looked = predictor.prepare("p", data)
     (seen,) = predictor.observe([looked])
-    answer = predictor.answer(looked, seen, Question(maps=maps.maps, similar=similar.similar))
+    answer = predictor.answer(looked, seen, Question(SITES[0], maps.maps, similar.similar))
     parts: dict[str, Callable[[], object]] = {
         "decode": lambda: predictor.prepare("p", data),
         "network": lambda: predictor.observe([looked]),
         "probabilities": lambda: predictor.answer(looked, seen, Question()),
+        "with the site": lambda: predictor.answer(looked, seen, Question(SITES[0])),
         "attention": lambda: predictor.answer(looked, seen, maps),
         "5 nearest": lambda: predictor.answer(looked, seen, similar),
         "JSON": lambda: adapter.dump_json(answer),
     }
+    medians = {}
     for name, part in parts.items():
         part()
         taken = []
@@ -104,107 +138,115 @@ def time_parts(bundle: Path, data: bytes) -> None:
             begun = time.perf_counter()
             part()
             taken.append(time.perf_counter() - begun)
-        print(f"  {name:<14}{1000 * statistics.median(taken):8.1f} ms")
-
-
-def plain_server(bundle: Path, port: int) -> None:
-    """The handler that people write."""
-    import torch
-    import uvicorn
-    from fastapi import FastAPI
-    from torchvision import transforms
-
-    from predilect.bundle import Bundle
-
-    opened = Bundle.open(bundle)
-    network, labels, taken = opened.network(), opened.labels, opened.preprocessing
-    transform = transforms.Compose(
-        [
-            transforms.Resize(taken.test_side),
-            transforms.CenterCrop(taken.crop),
-            transforms.ToTensor(),
-            transforms.Normalize(taken.mean, taken.std),
-        ]
-    )
-    app = FastAPI()
-
-    @app.get("/readyz")
-    def readyz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.post("/v1/predict")
-    def predict(files: UploadFile) -> dict[str, dict[str, float]]:
-        image = transform(Image.open(files.file).convert("RGB"))
-        with torch.no_grad():
-            logits = network(image[None]).logits
-        scores = {"lesion": logits["lesion"].sigmoid(), "site": logits["site"].softmax(dim=1)}
-        return {task: dict(zip(labels[task].classes, values[0].tolist(), strict=True)) for task, values in scores.items()}
-
-    uvicorn.run(app, port=port, log_level="error")
+        medians[name] = round(1000 * statistics.median(taken), 2)
+    return medians
 
 
 @contextmanager
-def served(command: list[str], port: int) -> Iterator[tuple[str, int]]:
-    """A server process that is ready: its address and process id."""
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as process:
+def served(command: list[str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server that is ready: its address and its process, which must still run at the end."""
+    url = f"http://127.0.0.1:{PORT}"
+    environment = {name: value for name, value in os.environ.items() if name != "PREDILECT_TOKEN"}
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, env=environment) as process:
         try:
             begun = time.monotonic()
-            while True:
-                try:
-                    if httpx.get(f"{url}/readyz").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                if time.monotonic() - begun > PATIENCE or process.poll() is not None:
-                    raise SystemExit(f"{command} does not serve")
+            while not is_ready(url):
+                assert process.poll() is None, f"{command} ended with {process.poll()}"
+                assert time.monotonic() - begun < PATIENCE, f"{command} does not get ready"
                 time.sleep(0.1)
-            yield url, process.pid
+            yield url, process
+            assert process.poll() is None, f"{command} ended with {process.poll()}"
         finally:
             process.terminate()
 
 
-async def ask(client: httpx.AsyncClient, data: bytes, found: list[tuple[int, float]]) -> None:
-    begun = time.perf_counter()
+def is_ready(url: str) -> bool:
     try:
-        status = (await client.post("/v1/predict", files={"files": ("p.jpg", data)}, data=ASKED)).status_code
-    except httpx.TransportError:  # the connection was closed without an answer
-        status = 0
-    found.append((status, time.perf_counter() - begun))
+        return httpx.get(f"{url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
-async def closed_loop(url: str, data: bytes, n_clients: int, seconds: float) -> list[tuple[int, float]]:
-    found: list[tuple[int, float]] = []
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
-        until = time.monotonic() + seconds
+@dataclass(frozen=True)
+class Load:
+    """What came of requests.
 
-        async def one() -> None:
-            while time.monotonic() < until:
-                await ask(client, data, found)
+    Attributes:
+        statuses: How many answers of each; 0: the connection ended without one.
+        p50: Of the time to an answer of status 200, in ms; NaN if there was none.
+        p95: Likewise.
+        rate: Answers of status 200 a second.
+    """
 
-        await asyncio.gather(*(one() for _ in range(n_clients)))
-    return found
+    statuses: Mapping[int, int]
+    p50: float
+    p95: float
+    rate: float
+
+    @classmethod
+    def of(cls, found: list[tuple[int, float]], seconds: float) -> Load:
+        taken = [1000 * spent for status, spent in found if status == 200]
+        p50, p95 = np.quantile(taken, (0.5, 0.95)).tolist() if taken else (float("nan"),) * 2
+        return cls(dict(sorted(Counter(status for status, _ in found).items())), p50, p95, len(taken) / seconds)
+
+    def told(self) -> str:
+        counted = ", ".join(f"{n:,} x {status or 'no answer'}" for status, n in self.statuses.items())
+        return f"{self.p50:,.0f} ms | {self.p95:,.0f} ms | {self.rate:.1f} | {counted}"
 
 
-async def open_loop(url: str, data: bytes, rate: float, seconds: float) -> list[tuple[int, float]]:
-    found: list[tuple[int, float]] = []
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits) as client, asyncio.TaskGroup() as group:
-        begun = time.monotonic()
-        for k in range(int(rate * seconds)):
-            await asyncio.sleep(max(0.0, begun + k / rate - time.monotonic()))
-            group.create_task(ask(client, data, found))
-    return found
+class Client:
+    """Sends one request again and again.
 
+    Args:
+        url: Of the server.
+        data: The photograph.
+    """
 
-def told(name: str, found: list[tuple[int, float]], seconds: float) -> float:
-    """Print one line of numbers; returns answers a second."""
-    taken = sorted(spent for status, spent in found if status == 200)
-    rate = len(taken) / seconds
-    p50, p95 = (1000 * taken[int(share * (len(taken) - 1))] if taken else float("nan") for share in (0.5, 0.95))
-    statuses = ", ".join(f"{n} x {status}" for status, n in sorted(Counter(status for status, _ in found).items()))
-    print(f"  {name:<14}{rate:8.1f} answers/s   p50 {p50:8.1f} ms   p95 {p95:8.1f} ms   {statuses}")
-    return rate
+    def __init__(self, url: str, data: bytes) -> None:
+        request = httpx.Request("POST", f"{url}/v1/predict", files={"files": ("p.jpg", data)}, data=ASKED)
+        self.url, self.body, self.kind = url, request.read(), {"content-type": request.headers["content-type"]}
+
+    def closed_loop(self, n_clients: int, seconds: float) -> Load:
+        """So many clients, each with one request after the other."""
+
+        async def work(ask: Callable[[], object]) -> None:
+            until = time.monotonic() + seconds
+
+            async def one() -> None:
+                while time.monotonic() < until:
+                    await ask()
+
+            await asyncio.gather(*(one() for _ in range(n_clients)))
+
+        return asyncio.run(self._load(work))
+
+    def open_loop(self, rate: float, seconds: float) -> Load:
+        """So many requests a second, whatever becomes of them."""
+
+        async def work(ask: Callable[[], object]) -> None:
+            begun = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                for k in range(int(rate * seconds)):
+                    await asyncio.sleep(max(0.0, begun + k / rate - time.monotonic()))
+                    group.create_task(ask())
+
+        return asyncio.run(self._load(work))
+
+    async def _load(self, work: Callable[[Callable[[], object]], object]) -> Load:
+        found: list[tuple[int, float]] = []
+        async with httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as client:
+
+            async def ask() -> None:
+                begun = time.perf_counter()
+                try:
+                    status = (await client.post("/v1/predict", content=self.body, headers=self.kind)).status_code
+                except httpx.TransportError:
+                    status = 0
+                found.append((status, time.perf_counter() - begun))
+
+            begun = time.monotonic()
+            await work(ask)
+        return Load.of(found, time.monotonic() - begun)
 
 
 def resident(pid: int) -> float:
@@ -212,44 +254,59 @@ def resident(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def load(url: str, pid: int, data: bytes, seconds: float) -> None:
-    asyncio.run(closed_loop(url, data, 1, min(2.0, seconds)))
-    told("one by one", asyncio.run(closed_loop(url, data, 1, seconds)), seconds)
-    rate = told(f"{CLIENTS} clients", asyncio.run(closed_loop(url, data, CLIENTS, seconds)), seconds)
-    held = [resident(pid)]
-    for name in (f"{OVERLOAD} x the rate", "and once more"):
-        begun = time.monotonic()
-        found = asyncio.run(open_loop(url, data, OVERLOAD * rate, seconds))
-        told(name, found, time.monotonic() - begun)
-        held.append(resident(pid))
-    print(f"  {'memory':<14}{held[0]:8.0f} MB before, {held[1]:.0f} MB after the first, {held[2]:.0f} MB after the second")
+def under_load(command: list[str], data: bytes, seconds: float) -> tuple[dict[str, Load], list[float]]:
+    """What each kind of load gave, and the memory before the overloads and after each, in MB."""
+    with served(command) as (url, process):
+        client = Client(url, data)
+        client.closed_loop(1, min(2.0, seconds))
+        found = {name: client.closed_loop(n, seconds) for name, n in zip(STEADY, (1, CLIENTS), strict=True)}
+        sustainable, held = found[STEADY[-1]].rate, [resident(process.pid)]
+        for name in OVERLOADS:
+            found[name] = client.open_loop(OVERLOAD * sustainable, seconds)
+            held.append(resident(process.pid))
+    return found, held
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--indexed", type=int, default=21_657)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--plain", type=Path, help="serve a bundle by the plain handler, for the benchmark itself")
-    asked = parser.parse_args()
-    if asked.plain is not None:
-        plain_server(asked.plain, asked.port)
-        return
+def check(found: Mapping[str, Load], held: list[float]) -> None:
+    """What must hold of `predilect serve`."""
+    for name, load in found.items():
+        assert set(load.statuses) <= ({200} if name in STEADY else {200, 503}), f"{name}: {load.statuses}"
+        assert load.statuses.get(200), f"{name}: {load.statuses}"
+    assert held[2] - held[1] <= GROWTH_MB, f"resident MB before the overloads and after each: {held}"
+
+
+def measure(backbone: str, n_indexed: int, seconds: float) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
-        bundle, data = make_bundle(Path(folder), asked.backbone, asked.indexed), photograph()
-        print(f"{asked.backbone}, a photograph of {len(data) / 1000:.0f} kB, {asked.indexed:,} embeddings, {os.cpu_count()} cores")
-        print("parts, median")
-        time_parts(bundle, data)
-        servers = {
-            "predilect serve": ["-m", "predilect", "serve", str(bundle), "--port", str(asked.port)],
-            "plain handler": [__file__, "--plain", str(bundle), "--port", str(asked.port)],
-        }
-        for name, command in servers.items():
-            print(name)
-            with served(command, asked.port) as (url, pid):
-                load(url, pid, data, asked.seconds)
+        bundle, data = make_bundle(Path(folder), backbone, n_indexed), photograph()
+        parts = parts_of(bundle, data)
+        ours, held = under_load(["-m", "predilect", "serve", str(bundle), "--port", str(PORT)], data, seconds)
+        plain, _ = under_load([str(Path(__file__).with_name("plain_server.py")), str(bundle), str(PORT)], data, seconds)
+    print(f"\n{backbone}, a photograph of {len(data) / 1000:.0f} kB, {n_indexed:,} embeddings, {os.cpu_count()} cores")
+    print("parts, median ms: " + ", ".join(f"{name} {taken}" for name, taken in parts.items()))
+    print(
+        "\n| requests | server | p50 | p95 | answers/s | answers | answers/s against the plain handler |\n|---|---|---|---|---|---|---|"
+    )
+    for name, load in ours.items():
+        print(f"| {name} | `predilect serve` | {load.told()} | {load.rate / plain[name].rate:.2f} |")
+        print(f"| | plain handler | {plain[name].told()} | |")
+    print(
+        f"\nmemory of predilect serve: {held[0]:.0f} MB before, {held[1]:.0f} MB after the first overload, {held[2]:.0f} MB after the second"
+    )
+    check(ours, held)
+    rows = {
+        name: {"p50_ms": round(load.p50, 1), "p95_ms": round(load.p95, 1), "rate": round(load.rate, 2)}
+        for name, load in ours.items()
+    }
+    against = {f"{name}, plain": round(ours[name].rate / load.rate, 2) for name, load in plain.items()}
+    return {"parts_ms": parts, "memory_MB": [round(each) for each in held]} | rows | against
+
+
+@pytest.mark.benchmark(group="serving")
+def test_under_load(benchmark, capsys):
+    with capsys.disabled():
+        found = benchmark.pedantic(measure, args=(BACKBONE, INDEXED, SECONDS), rounds=1)
+    benchmark.extra_info.update(found)
 
 
 if __name__ == "__main__":
-    main()
+    measure(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

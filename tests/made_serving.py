@@ -91,10 +91,7 @@ def running(app: FastAPI) -> Iterator[tuple[uvicorn.Server, str]]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        begun = time.monotonic()
-        while not server.started:
-            assert time.monotonic() - begun < PATIENCE
-            time.sleep(0.01)
+        wait_until(lambda: server.started)
         yield server, f"{HOST}:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
@@ -104,8 +101,13 @@ def running(app: FastAPI) -> Iterator[tuple[uvicorn.Server, str]]:
 
 def await_ready(url: str, get: Callable[[str], Any] = httpx.get) -> None:
     """Wait for the first prediction."""
+    wait_until(lambda: get(f"{url}/readyz").status_code == 200)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition, and fail if it takes too long."""
     begun = time.monotonic()
-    while get(f"{url}/readyz").status_code != 200:
+    while not holds():
         assert time.monotonic() - begun < PATIENCE
         time.sleep(0.01)
 

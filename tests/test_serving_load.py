@@ -1,15 +1,20 @@
 """Many at once, too many, and the end: each gets its own answer or is put off, and what was taken in is finished."""
 
+import asyncio
 import dataclasses
+import os
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
-from made_serving import LOOPBACK, PATIENCE, await_ready, checked_problem, photograph, running, serving, upload
+from made_serving import LOOPBACK, PATIENCE, await_ready, checked_problem, photograph, running, serving, upload, wait_until
 from predilect.serving.api import make_app
+from predilect.serving.batching import Batcher
 from predilect.serving.predictor import Predictor
 from predilect.serving.settings import Settings
 from predilect.training.inference import Observation
@@ -44,15 +49,28 @@ def ask(client, *seeds):
     return client.post("/v1/predict", files=upload(*map(photograph, seeds)))
 
 
-def test_requests_are_answered_together_each_with_its_own_answer(predictor, held):
+@pytest.fixture
+def asked(monkeypatch):
+    """What came before the network so far, whether or not it has been looked at."""
+    items, ask = [], Batcher.ask
+
+    async def counted(self, item):
+        items.append(item)
+        return await ask(self, item)
+
+    monkeypatch.setattr(Batcher, "ask", counted)
+    return items
+
+
+def test_requests_are_answered_together_each_with_its_own_answer(predictor, held, asked):
     with serving(predictor) as client:
         expected = {seed: ask(client, seed).json()["results"][0]["lesions"] for seed in range(12)}
     assert len({str(item) for item in expected.values()}) == 12
     with serving(dataclasses.replace(predictor, runtime=held), max_batch=4) as client, ThreadPoolExecutor(12) as pool:
         await_ready("", client.get)
+        asked.clear()
         asking = {seed: pool.submit(ask, client, seed) for seed in expected}
-        held.asked.wait(PATIENCE)
-        time.sleep(0.3)  # the others come in meanwhile
+        wait_until(lambda: len(asked) == 12)
         held.go.set()
         for seed, answer in asking.items():
             found = {item["name"]: item["score"] for item in answer.result().json()["results"][0]["lesions"]}
@@ -110,6 +128,14 @@ def test_a_fault_of_the_network_reaches_who_asked_and_nobody_else(predictor):
         assert ask(client, 1).status_code == 200
 
 
+def lets_in(url):
+    try:
+        httpx.get(f"{url}/healthz")
+    except httpx.TransportError:
+        return False
+    return True
+
+
 def test_a_server_that_is_told_to_stop_finishes_what_it_took_in(predictor, held):
     app = make_app(dataclasses.replace(predictor, runtime=held), Settings(hosts=LOOPBACK))
     with running(app) as (server, url), httpx.Client(base_url=url, timeout=PATIENCE) as client, ThreadPoolExecutor(1) as pool:
@@ -118,10 +144,62 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_took_in(predictor, held)
         try:
             assert held.asked.wait(PATIENCE)
             server.should_exit = True
-            time.sleep(0.3)
+            wait_until(lambda: not lets_in(url))
             stopped_too_soon = asking.done()
         finally:
             held.go.set()
         assert not stopped_too_soon
         assert asking.result().status_code == 200
     assert not [item for item in threading.enumerate() if item.name.startswith(("network", "photographs"))]
+
+
+class Unhurried:
+    """A runtime that takes its time, so that the sustainable rate is known: `RATE` photographs a second at most."""
+
+    RATE = 50
+
+    def __init__(self, runtime) -> None:
+        self.runtime = runtime
+
+    def observe(self, squares) -> Observation:
+        time.sleep(len(squares) / self.RATE)
+        return self.runtime.observe(squares)
+
+
+def resident():
+    """MB of this process, which is server and client."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def overloaded(url, data, rate, n):
+    """The status of each of n requests, sent at this rate whatever becomes of them."""
+
+    request = httpx.Request("POST", f"{url}/v1/predict", files=upload(data))  # put together once
+    body, kind = request.read(), {"content-type": request.headers["content-type"]}
+
+    async def statuses():
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as client:
+
+            async def ask(k):
+                await asyncio.sleep(k / rate)
+                return (await client.post("/v1/predict", content=body, headers=kind)).status_code
+
+            return await asyncio.gather(*map(ask, range(n)))
+
+    return Counter(asyncio.run(statuses()))
+
+
+def test_at_four_times_the_sustainable_rate_all_are_answered_or_put_off_and_memory_stays_flat(predictor):
+    """What the uploads of one such load weigh would show, were they kept; `benchmarks/bench_serving.py` does it at full size."""
+    data, n = photograph(size=(400, 300), kind="BMP"), 80
+    app = make_app(dataclasses.replace(predictor, runtime=Unhurried(predictor.runtime)), Settings(hosts=LOOPBACK, capacity=16))
+    with running(app) as (_, url):
+        await_ready(url)
+        held = []
+        for _ in range(3):  # in the first one libraries are loaded and allocators take what they keep
+            found = overloaded(url, data, 4 * Unhurried.RATE, n)
+            assert found.keys() == {200, 503}
+            assert found.total() == n
+            held.append(resident())
+        assert httpx.post(f"{url}/v1/predict", files=upload(data)).status_code == 200
+    assert held[2] - held[1] < n * len(data) / 1e6 / 3, held
