@@ -1,8 +1,7 @@
 """Pictures of the web page for docs/, taken from the server itself.
 
     .venv/bin/predilect demo
-    .venv/bin/predilect bundle predilect-demo/run predilect-demo/drawn-atlas --out predilect-demo/bundle --index --photographs
-    .venv/bin/python scripts/page_pictures.py predilect-demo/bundle predilect-demo/drawings/images/drawn-00220.jpg foot
+    .venv/bin/python scripts/page_pictures.py predilect-demo/run/bundle predilect-demo/drawings/images/drawn-00220.jpg foot
 
 Give it a drawn photograph, or one that may be shown. It needs Chromium and the packages of the extra `dev`.
 """

@@ -130,3 +130,18 @@ def browser():
 
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture
+def api():
+    from fake_api import FakeApi
+
+    return FakeApi()
+
+
+@pytest.fixture
+def page(browser, api):
+    from made_page import answered_page
+
+    with answered_page(browser, api) as page:
+        yield page

@@ -127,3 +127,12 @@ def click_region(page: Page, site: str) -> None:
 
 def shown_lesions(page: Page) -> list[str]:
     return page.locator("#lesion-list li:not([hidden]) .row").evaluate_all("rows => rows.map(row => row.dataset.name)")
+
+
+def row(page: Page, name: str) -> Any:
+    return page.locator(f'#lesion-list .row[data-name="{name}"]')
+
+
+def said(page: Page) -> Any:
+    """What a screen reader is told."""
+    return page.locator("#said")

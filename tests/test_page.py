@@ -1,4 +1,4 @@
-"""The web page, in a browser: a photograph in; lesions, site, maps and similar cases out."""
+"""The web page, in a browser: a photograph in, lesions out; what goes wrong, and bundles that lack something."""
 
 import threading
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from fake_api import AT_THE_SCALP, LABELS, MODEL, PROBABILITIES, SITES, UNKNOWN_FORMAT, FakeApi, lesions, neighbours
+from fake_api import LABELS, MODEL, PROBABILITIES, UNKNOWN_FORMAT, lesions
 from made_page import (
     NO_PHOTOGRAPH,
     PHOTOGRAPH,
@@ -15,33 +15,13 @@ from made_page import (
     choose,
     click_region,
     opened,
-    region,
+    row,
+    said,
     shown_lesions,
 )
-from predilect.labels.taxonomy import Taxonomy
-from predilect.serving.answers import LesionClass, Similar, SiteAnswer, SiteClass
-from predilect.serving.problems import ProblemError
+from predilect.serving.answers import LesionClass
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def api():
-    return FakeApi()
-
-
-@pytest.fixture
-def page(browser, api):
-    with answered_page(browser, api) as page:
-        yield page
-
-
-def row(page, name):
-    return page.locator(f'#lesion-list .row[data-name="{name}"]')
-
-
-def said(page):
-    return page.locator("#said")
 
 
 class TestPhotograph:
@@ -177,167 +157,6 @@ class TestLesions:
         expect(told).not_to_contain_text("On average")
         page.get_by_role("button", name="Forget the site").click()
         expect(told).to_contain_text(promise)
-
-
-class TestSite:
-    def test_the_body_is_shaded_by_probability(self, page):
-        fills = page.evaluate(
-            """() => {
-                const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-                return Object.fromEntries([...document.querySelectorAll(".region")].map(region => {
-                    context.fillStyle = getComputedStyle(region.querySelector("path")).fill;
-                    context.fillRect(0, 0, 1, 1);
-                    return [region.dataset.site, context.getImageData(0, 0, 1, 1).data[0]];
-                }));
-            }"""
-        )
-        assert sorted(fills, key=fills.get) == list(SITES)  # the more probable, the darker
-        assert region(page, "skin fold").get_attribute("aria-label") == "skin fold: 2\u202f%"
-
-    def test_a_click_on_the_body_changes_the_lesions_and_shows_how(self, page, api):
-        click_region(page, "scalp")
-        expect(row(page, "scale").locator(".now")).to_have_text("81\u202f%")
-        assert api.asked[-1] == ("/v1/predict", {"site": ["scalp"]})
-        assert region(page, "scalp").get_attribute("aria-pressed") == "true"
-        expect(row(page, "scale").locator(".before")).to_contain_text("58")
-        track, was = (row(page, "scale").locator(part).bounding_box() for part in (".track", ".was"))
-        assert (was["x"] + was["width"] / 2 - track["x"]) / track["width"] == pytest.approx(PROBABILITIES["scale"], abs=0.005)
-        expected = {**{name: 0.9 * p for name, p in PROBABILITIES.items()}, **AT_THE_SCALP}
-        assert shown_lesions(page) == sorted(expected, key=expected.get, reverse=True)[:8]
-        change = (
-            "With the site scalp, scale rises from 58\u202f% to 81\u202f%, excoriation falls from 31\u202f% to 19\u202f% "
-            "and alopecia rises from <\u202f1\u202f% to 12\u202f%."
-        )
-        expect(said(page)).to_have_text(change)
-        expect(page.locator("#change-words")).to_have_text(change)
-        expect(page.locator("#sites-lede")).to_have_text("Given: scalp")
-        expect(page.locator("#sites-hint")).to_contain_text("By the photograph alone: arm, 46\u202f%.")
-
-    @pytest.mark.parametrize("again", ["region", "button"])
-    def test_it_may_be_forgotten_again(self, page, again):
-        click_region(page, "leg")
-        expect(row(page, "plaque").locator(".before")).to_contain_text("74")
-        if again == "region":
-            click_region(page, "leg")
-        else:
-            page.get_by_role("button", name="Forget the site").click()
-        expect(row(page, "plaque").locator(".before")).to_have_count(0)
-        expect(page.locator("#given")).to_be_hidden()
-        assert region(page, "leg").get_attribute("aria-pressed") == "false"
-
-    def test_it_may_be_chosen_in_the_list(self, page, api):
-        page.locator('#site-list .row[data-name="hand"]').click()
-        expect(page.locator("#given-words")).to_have_text("Site given: hand.")
-        assert api.asked[-1][1] == {"site": ["hand"]}
-
-    def test_a_site_that_the_figure_does_not_show_has_a_button(self, browser, api):
-        api.labels = replace(LABELS, sites=[*LABELS.sites, SiteClass("oral/genital")])
-        api.told = {"site": [SiteAnswer("arm", 0.6), SiteAnswer("oral/genital", 0.4)]}
-        with answered_page(browser, api) as page:
-            button = page.locator(".chip")
-            expect(button).to_have_text("oral/genital 40\u202f%")
-            button.click()
-            expect(page.locator("#given-words")).to_have_text("Site given: oral/genital.")
-            assert button.get_attribute("aria-pressed") == "true"
-
-    @pytest.mark.parametrize(
-        ("preset", "elsewhere"),
-        [("drawn", set()), ("milk10k", set()), ("pad-ufes-20", set()), ("ham10000", {"trunk", "acral"})],
-    )
-    def test_sites_of_the_presets_have_their_places(self, browser, api, preset, elsewhere):
-        """Of HAM10000 the trunk is what is left beside back, chest and abdomen, and "acral" hands and feet, which are sites of their own."""
-        names = list(SITES) if preset == "drawn" else Taxonomy.preset(preset).site.terms
-        api.labels = replace(LABELS, sites=[SiteClass(name) for name in names])
-        api.told = {"site": [SiteAnswer(name, 1 / len(names)) for name in names]}
-        with answered_page(browser, api) as page:
-            assert {chip.get_attribute("data-site") for chip in page.locator(".chip").all()} == elsewhere
-            for name in set(names) - elsewhere:
-                click_region(page, name)
-                expect(page.locator("#given-words")).to_have_text(f"Site given: {name}.")
-
-    def test_if_the_server_refuses_nothing_is_claimed_and_one_may_try_again(self, browser, api):
-        with answered_page(browser, api, refusals=(503,)) as page:
-            api.problems.append(ProblemError(503, "There is no room for more photographs now; try again in 1 s.", kind="busy"))
-            click_region(page, "scalp")
-            expect(page.locator("#sites-problem")).to_contain_text("There is no room for more photographs now")
-            assert region(page, "scalp").get_attribute("aria-pressed") == "false"
-            expect(row(page, "scale").locator(".now")).to_have_text("58\u202f%")
-            page.get_by_role("button", name="Try again").click()
-            expect(row(page, "scale").locator(".now")).to_have_text("81\u202f%")
-            expect(page.locator("#sites-problem")).to_be_hidden()
-
-
-class TestAttention:
-    def test_the_slider_lays_a_map_over_the_photograph(self, page):
-        canvas = page.locator("#map")
-        expect(canvas).to_be_hidden()
-        page.locator("#strength").fill("80")
-        expect(canvas).to_be_visible()
-        assert canvas.evaluate("element => element.getAttribute('aria-label')").startswith(
-            "Map of plaque over the photograph, highest in its"
-        )
-        boxes = [page.locator(part).bounding_box() for part in ("#map", "#picture")]
-        assert boxes[0] == boxes[1]
-        assert row(page, "plaque").get_attribute("aria-pressed") == "true"
-        page.locator("#strength").fill("0")
-        expect(canvas).to_be_hidden()
-
-    def test_either_head_may_be_chosen(self, page):
-        page.get_by_label("Site: arm").check()
-        expect(page.locator("#map")).to_have_attribute("aria-label", "Map of arm over the photograph, highest in its upper left")
-        expect(page.locator("#map-words")).to_contain_text("speak for arm")
-        assert [page.locator(f"#scale-{end}").inner_text() for end in ("low", "high")] == ["−1.1", "4.1"]
-
-    @pytest.mark.parametrize("how", ["hover", "focus"])
-    def test_pointing_at_a_lesion_shows_its_own_map_and_asks_once_for_all(self, page, api, how):
-        asked = len(api.asked)
-        for name in ("scale", "papule"):
-            getattr(row(page, name), how)()
-            expect(page.locator("#map")).to_have_attribute(
-                "aria-label",
-                f"Map of {name} over the photograph, highest in its " + {"scale": "lower part", "papule": "upper right"}[name],
-            )
-        expect(page.locator("#map")).to_be_visible()
-        assert api.asked[asked:] == [("/v1/attention", {"task": ["lesion"], "name": list(PROBABILITIES)})]
-        page.mouse.move(5, 400)
-        page.evaluate("document.activeElement.blur()")
-        expect(page.locator("#map")).to_be_hidden()
-
-    def test_a_lesion_that_is_chosen_keeps_its_map(self, page):
-        row(page, "scale").click()
-        page.mouse.move(5, 400)
-        expect(page.locator("#tasks")).to_contain_text("Lesion: scale")
-        expect(page.locator("#map")).to_be_visible()
-        row(page, "scale").click()
-        assert page.locator("#strength").input_value() == "0"
-
-    def test_a_given_site_has_its_own_map(self, page):
-        click_region(page, "leg")
-        expect(page.locator("#tasks")).to_contain_text("Site: leg")
-        page.get_by_label("Site: leg").check()
-        expect(page.locator("#map")).to_have_attribute("aria-label", "Map of leg over the photograph, highest in its upper right")
-
-
-class TestSimilar:
-    def test_five_cases_with_the_labels_they_share(self, page):
-        cases = page.locator(".case")
-        assert cases.count() == 5
-        expect(page.locator("#similar-lede")).to_have_text("Plaque in 3 of 5, scale in 2, arm in 2")
-        shared = [
-            case.locator(".shared").evaluate_all("items => items.map(item => item.firstChild.textContent)") for case in cases.all()
-        ]
-        assert shared == [["plaque", "scale", "arm"], ["plaque", "scale"], ["plaque", "arm"], [], []]
-        assert cases.nth(0).locator("img").evaluate("async image => { await image.decode(); return image.naturalWidth; }") == 128
-        expect(cases.nth(3)).to_contain_text("no lesion")
-        expect(cases.nth(4)).to_contain_text("lesions not known")
-        expect(page.locator("#credits")).to_have_text("From drawn, The Predilect developers, CC0-1.0.")
-
-    def test_without_photographs_there_are_labels(self, browser, api):
-        api.told = {"similar": Similar("euclidean", neighbours(photographs=False)[:1])}
-        with answered_page(browser, api) as page:
-            expect(page.locator(".case")).to_contain_text("The index holds labels only")
-            expect(page.locator(".case img")).to_have_count(0)
-            expect(page.locator("#similar-lede")).to_have_text("1 case")
 
 
 class TestProblems:
