@@ -71,8 +71,8 @@ def test_answers_are_of_their_schemas(client):
         jsonschema.validate(answer.json(), {**schema, "components": described["components"]})
 
 
-@pytest.mark.slow
-def test_what_is_made_of_the_description_is_answered_as_it_says(predictor):
+@pytest.mark.parametrize("n_examples", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_what_is_made_of_the_description_is_answered_as_it_says(predictor, n_examples):
     schemathesis.openapi.format("binary", st.one_of(st.sampled_from(PHOTOGRAPHS), st.binary()))
     with running(make_app(predictor, Settings(hosts=LOOPBACK))) as (_, url):
         await_ready(url)
@@ -81,7 +81,7 @@ def test_what_is_made_of_the_description_is_answered_as_it_says(predictor):
             operation = result.ok()
             for mode in GenerationMode if operation.body else (GenerationMode.POSITIVE,):
 
-                @settings(max_examples=40, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+                @settings(max_examples=n_examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
                 @given(case=operation.as_strategy(generation_mode=mode))
                 def check(case):
                     case.call_and_validate(checks=CHECKS)
