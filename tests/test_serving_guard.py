@@ -6,14 +6,16 @@ import os
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from made_serving import LOOPBACK, checked_problem, photograph, serving, upload
+from made_serving import LOOPBACK, PATIENCE, checked_problem, photograph, serving, upload
 from predilect.serving import api
 from predilect.serving.api import make_app
 from predilect.serving.batching import FullError
 from predilect.serving.predictor import Predictor
 from predilect.serving.settings import Settings
-from predilect.serving.uploads import HeldBytes
+from predilect.serving.uploads import HeldBytes, Pace
 
 TOKEN = "a-token-of-enough-length"
 
@@ -234,6 +236,69 @@ class TestSlowUploads:
                 return quick[0]["status"], slow_was_done, (await slow)[0]["status"]
 
         assert asyncio.run(both()) == (200, False, 408)
+
+    def test_several_that_stop_before_their_end_do_not_hold_the_memory_for_long(self, predictor):
+        """All of it, until they are given up; one of them keeps talking, and says nothing."""
+        form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + photograph() + b"\r\n--b--\r\n"
+        limits = {
+            "max_request_bytes": len(form),
+            "max_held_bytes": 4 * len(form),
+            "receive_seconds": PATIENCE,
+            "stall_seconds": 1.0,
+        }
+        app = make_app(predictor, Settings(hosts=LOOPBACK, **limits))
+
+        def sender(*parts, every, silent):
+            left = iter(parts)
+
+            async def receive():
+                for part in left:
+                    return {"type": "http.request", "body": part, "more_body": True}
+                silent.set()
+                await asyncio.sleep(every)
+                return {"type": "http.request", "body": b"", "more_body": True}
+
+            return receive
+
+        async def whole():
+            return {"type": "http.request", "body": form, "more_body": False}
+
+        async def all_of_them():
+            async with app.router.lifespan_context(app):
+                ways = {asyncio.Event(): every for every in (PATIENCE, PATIENCE, PATIENCE, 0.01)}
+                senders = [sender(form[:-2], b"-", every=every, silent=silent) for silent, every in ways.items()]
+                slow = [asyncio.create_task(asked(app, receive)) for receive in senders]
+                await asyncio.gather(*(silent.wait() for silent in ways))
+                during = await asked(app, whole)
+                answers = await asyncio.wait_for(asyncio.gather(*slow), PATIENCE / 2)
+                after = await asked(app, whole)
+            return during[0]["status"], [(sent[0]["status"], sent[1]["body"]) for sent in answers], after[0]["status"]
+
+        during, slow, after = asyncio.run(all_of_them())
+        assert during == 503
+        assert [status for status, _ in slow] == [408] * 4
+        assert all(b"all but stopped" in body for _, body in slow)
+        assert after == 200
+
+    @given(seconds=st.floats(0.1, 29.9), n=st.integers(1, 300), size=st.integers(1, 10_000))
+    def test_who_sends_evenly_is_waited_for_to_the_end(self, seconds, n, size):
+        pace = Pace(100.0, whole=30.0, stall=5.0)
+        for k in range(1, n + 1):
+            now = 100 + seconds * k / n
+            assert now <= pace.until + 1e-6 or seconds / n > 5
+            pace.came(size, now)
+        assert pace.until <= pace.end == 130
+
+    @pytest.mark.parametrize(("burst", "each", "lasts"), [(1000, 0, False), (1000, 1, False), (1000, 7, True), (10, 1, True)])
+    def test_who_holds_much_must_go_on(self, burst, each, lasts):
+        """In half a minute a thousand bytes are 33 a second; here 10 times `each` come in, after a burst."""
+        pace = Pace(0.0, whole=30.0, stall=5.0)
+        pace.came(burst, 0.0)
+        for k in range(1, 300 if each else 1):
+            if k / 10 > pace.until:
+                break
+            pace.came(each, k / 10)
+        assert (pace.until == pace.end) if lasts else 5 <= pace.until < 10
 
     def test_one_whose_sender_goes_away(self, predictor):
         async def gone():

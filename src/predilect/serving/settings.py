@@ -23,6 +23,7 @@ class Settings:
         max_held_bytes: Of all uploads that are held in memory at once; beyond it requests are put off.
         max_pixels: Width times height of a photograph.
         receive_seconds: A request that takes longer to come in is given up.
+        stall_seconds: So is one that stops for longer, or as good as stops; see `uploads.Pace`.
         capacity: Photographs that may be taken in and not yet answered; beyond it requests are put off.
         max_batch: Photographs that the network sees together.
         gather_seconds: How long a photograph waits for others where none is before the network.
@@ -40,6 +41,7 @@ class Settings:
     max_held_bytes: int = 256 * _MB
     max_pixels: int = 2**26
     receive_seconds: float = 30.0
+    stall_seconds: float = 5.0
     capacity: int = 64
     max_batch: int = 16
     gather_seconds: float = 0.002

@@ -22,7 +22,7 @@ from predilect.serving.settings import Settings
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-__all__ = ["Form", "HeldBytes", "Upload", "read_form"]
+__all__ = ["Form", "HeldBytes", "Pace", "Upload", "read_form"]
 
 _MAX_FIELDS, _MAX_FIELD_BYTES = 256, 1024
 _MEGABYTE = 2**20
@@ -95,6 +95,34 @@ class _Share:
         self.held += n
 
 
+class Pace:
+    """Says until when the rest of a request is waited for, so that nobody holds memory by sending slowly.
+
+    Who sends evenly has `whole` seconds. A request that holds n bytes must go on with at least n / `whole` bytes a second: each byte
+    earns the time that it may take at that rate, waiting spends it, and no more than `stall` seconds are ever kept. One that sends much at
+    once and then nothing, or next to nothing, is so given up soon; one that sent nothing yet holds nothing.
+
+    Args:
+        begun: When it began, in seconds of any clock.
+        whole: Seconds that the whole may take.
+        stall: Seconds that it may stop.
+
+    Attributes:
+        end: When it is given up in any case.
+        until: When it is given up if no more comes before.
+    """
+
+    def __init__(self, begun: float, whole: float, stall: float) -> None:
+        self.end = self.until = begun + whole
+        self._whole, self._stall, self._n_bytes = whole, stall, 0
+
+    def came(self, n: int, now: float) -> None:
+        """So many bytes more, at least 1, came in now."""
+        self._n_bytes += n
+        earned = self._whole * n / self._n_bytes
+        self.until = min(self.end, now + min(self._stall, max(0.0, self.until - now) + earned))
+
+
 async def read_form(request: Request, settings: Settings, share: _Share) -> Form:
     """Receive the form of a request.
 
@@ -104,8 +132,8 @@ async def read_form(request: Request, settings: Settings, share: _Share) -> Form
         share: Of the memory for uploads.
 
     Raises:
-        ProblemError: 415 if the request holds no form, 413 if it is too large or has too many parts, 408 if it takes too long, 400
-            if it is malformed.
+        ProblemError: 415 if the request holds no form, 413 if it is too large or has too many parts, 408 if it takes too long or
+            stops, 400 if it is malformed.
         FullError: If too many uploads are in memory now.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
@@ -114,13 +142,17 @@ async def read_form(request: Request, settings: Settings, share: _Share) -> Form
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > settings.max_request_bytes:
         raise _too_large(settings)
-    parts = _Parts(settings)
+    parts, clock = _Parts(settings), asyncio.get_running_loop().time
+    pace = Pace(clock(), settings.receive_seconds, settings.stall_seconds)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks())
-        async with asyncio.timeout(settings.receive_seconds):
+        async with asyncio.timeout_at(pace.end) as limit:
             n_bytes = 0
             async for chunk in request.stream():
                 n_bytes += len(chunk)
+                if chunk:  # the last one is empty
+                    pace.came(len(chunk), clock())
+                    limit.reschedule(pace.until)
                 if n_bytes > settings.max_request_bytes:
                     raise _too_large(settings)
                 share.add(len(chunk))
@@ -128,6 +160,8 @@ async def read_form(request: Request, settings: Settings, share: _Share) -> Form
     except FormParserError as error:
         raise ProblemError(400, "The form is malformed.", kind="malformed-form") from error
     except TimeoutError as error:
+        if pace.until < pace.end:
+            raise ProblemError(408, f"The request all but stopped for {settings.stall_seconds:g} s.") from error
         raise ProblemError(408, f"The request took longer than {settings.receive_seconds:g} s to come in.") from error
     if not parts.ended:
         raise ProblemError(400, "The form is cut short: its end is missing.", kind="malformed-form")
