@@ -63,6 +63,7 @@ LABELS = Labels(
         for name in PROBABILITIES
     ],
     sites=[SiteClass(name) for name in sorted(SITES)],
+    site_calibration="temperature",
     site_conditioning=True,
     similar=True,
     attention=True,

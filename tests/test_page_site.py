@@ -36,6 +36,15 @@ class TestSite:
         assert sorted(fills, key=fills.get) == list(SITES)  # the more probable, the darker
         assert region(page, "skin fold").get_attribute("aria-label") == "skin fold: 2\u202f%"
 
+    @pytest.mark.parametrize(("calibration", "told"), [("temperature", "are calibrated."), ("none", "they are not calibrated")])
+    def test_whether_its_probabilities_are_calibrated_is_said(self, browser, api, calibration, told):
+        api.labels = replace(LABELS, site_calibration=calibration)
+        with answered_page(browser, api) as page:
+            expect(page.locator("#sites-calibrated")).to_contain_text(told)
+            page.get_by_role("button", name="About this model").click()
+            sites = page.locator("#about dt", has_text="Body sites").locator("+ dd")
+            assert ("(not calibrated)" in sites.inner_text()) is (calibration == "none")
+
     def test_a_click_on_the_body_changes_the_lesions_and_shows_how(self, page, api):
         click_region(page, "scalp")
         expect(row(page, "scale").locator(".now")).to_have_text("81\u202f%")

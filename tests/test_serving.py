@@ -259,7 +259,9 @@ class TestWhatTheBundleSays:
         assert [item["name"] for item in answer["sites"]] == list(predictor.sites)
         assert (answer["site_conditioning"], answer["similar"], answer["attention"]) == (True, True, True)
         assert (answer["aim"], answer["max_miss_rate"]) == ("f1", 0.1)
+        assert answer["site_calibration"] == "temperature"
         answer = bare.get("/v1/labels").json()
+        assert answer["site_calibration"] == "none"
         assert (answer["site_conditioning"], answer["similar"], answer["attention"]) == (False, False, True)
 
     def test_model(self, client, predictor):

@@ -262,6 +262,8 @@ class Labels:
     """In class order; empty where it predicts none."""
     sites: list[SiteClass]
     """Those that it predicts or that may be given, in class order."""
+    site_calibration: Literal["temperature", "none"] | None
+    """How the probabilities of the sites were calibrated; null where it predicts no site."""
     site_conditioning: bool
     """Whether a site may be given."""
     similar: bool

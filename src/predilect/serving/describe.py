@@ -8,7 +8,7 @@ from typing import Any
 
 from predilect.atlas.importers import Source
 from predilect.insight.retrieval import EmbeddingIndex
-from predilect.labels.tasks import LESION
+from predilect.labels.tasks import LESION, SITE
 from predilect.report.wording import INTENDED_USE
 from predilect.serving.answers import Credit, IndexedAtlas, InputSize, Labels, LesionClass, Model, SiteClass
 from predilect.serving.predictor import Predictor
@@ -24,10 +24,12 @@ def labels_of(predictor: Predictor) -> Labels:
     rule, labels = predictor.fitted.rule, predictor.bundle.labels
     thresholds = thresholds_of(labels, rule)
     methods = {} if rule is None else {item.name: item.method for item in rule.calibration.lesions}
+    calibrated = None if rule is None else rule.calibration.site
     machine = labels[LESION].machine if LESION in labels else frozenset()
     return Labels(
         lesions=[LesionClass(name, name in machine, limit, methods.get(name, "none")) for name, limit in thresholds.items()],
         sites=[SiteClass(name) for name in predictor.sites],
+        site_calibration=None if SITE not in labels else "none" if calibrated is None else calibrated.method,
         site_conditioning=predictor.fitted.site_prior is not None,
         similar=predictor.index is not None,
         attention=predictor.explainer is not None,

@@ -32,7 +32,7 @@ export function aboutModel(labels, model) {
     ["Trained on", trained.some((item) => item) ? [trained.filter((item) => item).join(", ")] : []],
     ["Lesions", labels.lesions.length ? [listed(labels.lesions.map(lesionWords)), ...(labels.aim ? [aimed(labels.aim)] : [])] : []],
     ["Cannot be excluded", labels.max_miss_rate === null ? [] : [missWords(labels.max_miss_rate)]],
-    ["Body sites", labels.sites.length ? [listed(labels.sites.map((item) => item.name)), siteWords(labels)] : []],
+    ["Body sites", labels.sites.length ? [sitesNamed(labels), siteWords(labels)] : []],
     ["Sources", model.sources.map(credit)],
     ["Licences", model.licences],
     ["Index", model.index ? [`${counted(model.index.n_photographs, "photograph")} of ${model.index.atlas}`, ...model.index.sources.map(credit)] : []],
@@ -55,6 +55,10 @@ function siteWords(labels) {
   return labels.site_conditioning
     ? ["Choose the true site on the body, and the lesions follow.", labels.max_miss_rate !== null && WITHOUT_SITE].filter((item) => item).join(" ")
     : NO_PRIOR;
+}
+
+function sitesNamed({ sites, site_calibration: calibration }) {
+  return `${listed(sites.map((item) => item.name))}${calibration === "none" ? " (not calibrated)" : ""}`;
 }
 
 function lesionWords({ name, machine_made: machine, calibration }) {

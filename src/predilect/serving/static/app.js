@@ -9,7 +9,7 @@ import { byId, make, tell } from "./dom.js";
 import { forget, preview, receive } from "./photograph.js";
 import { caseItems, creditsOf, inCommon, ownLabels } from "./similar.js";
 import { askForToken } from "./token.js";
-import { calibrationInShort, changesInShort, lesionsInShort, listed, mostProbable, percent, sentence, sitesInShort } from "./words.js";
+import { calibrationInShort, changesInShort, lesionsInShort, listed, mostProbable, percent, sentence, siteCalibrationInShort, sitesInShort } from "./words.js";
 
 const RESULTS = ["lesions", "sites", "similar"].map(byId);
 const KEYS = { true: "reaches its threshold", false: "does not reach it", null: "has no threshold" };
@@ -40,6 +40,7 @@ async function open() {
     byId("about-open").hidden = false;
     byId("notes").replaceChildren(...notes(model));
     byId("calibrated").textContent = calibrationInShort(labels.lesions);
+    byId("sites-calibrated").textContent = siteCalibrationInShort(labels.site_calibration);
   } catch (error) {
     tellOf(byId("start-problem"), error, () => (opening = open()));
   }

@@ -2,6 +2,8 @@
 
 const NARROW = "\u202f"; // keeps a number and its sign on one line
 
+const UNCALIBRATED = "The numbers are the network’s own scores: they are not calibrated, and are no probabilities to rely on.";
+
 /** A probability in whole percent, and never as certain as 0 or 100: percent(0.004) is "< 1 %". */
 export function percent(p) {
   return `${share(p)}${NARROW}%`;
@@ -77,7 +79,13 @@ export function calibrationInShort(lesions) {
   const without = lesions.filter((item) => item.calibration === "none");
   if (!without.length) return "The probabilities are calibrated.";
   if (without.length < lesions.length) return "The probabilities are calibrated, save where it says otherwise.";
-  return "The numbers are the network’s own scores: they are not calibrated, and are no probabilities to rely on.";
+  return UNCALIBRATED;
+}
+
+/** The same of the sites'. @param {string|null} calibration As the server describes it: "temperature" or "none"; null: it predicts no site. */
+export function siteCalibrationInShort(calibration) {
+  if (calibration === null) return "";
+  return calibration === "none" ? UNCALIBRATED : "The probabilities are calibrated.";
 }
 
 /** How the lesions changed with a given site, largest change first, for those who do not see the bars. */
