@@ -43,6 +43,7 @@ def test_milk10k_is_imported_cross_validated_and_reported(tmp_path, capsys):
         "preprocessing.crop=64",
         "preprocessing.jitter=[72,96]",
         "preprocessing.test_side=72",
+        "preprocessing.views=center",
         "iterations=80",
         "warmup=4",
         "validate_every=40",
@@ -78,7 +79,7 @@ def test_milk10k_is_imported_cross_validated_and_reported(tmp_path, capsys):
     photograph = next((SHARED / "data" / "pad-ufes-20" / "images").glob("*.jpg"))
     capsys.readouterr()
     assert run("predict", out / "bundle", photograph, "--format", "json") == 0
-    answer = json.loads(capsys.readouterr().out)["predictions"][str(photograph)]
-    assert sum(answer["site"].values()) == pytest.approx(1, abs=1e-4)
+    (answer,) = json.loads(capsys.readouterr().out)["results"]
+    assert sum(item["probability"] for item in answer["site"]) == pytest.approx(1, abs=1e-4)
     assert run("crossval", *command[1:]) == 1
     assert "already holds a run" in capsys.readouterr().err
