@@ -26,6 +26,22 @@ class DecisionCounts:
 
     sums: sparse.csr_array
 
+    @property
+    def n_decided(self) -> int:
+        """Photographs that were decided on."""
+        return int(self.sums.sum())
+
+    @property
+    def n_positive(self) -> int:
+        """Those of them that show the lesion."""
+        return int(self.sums[[0, 2]].sum())
+
+    @property
+    def n_groups(self) -> tuple[int, int]:
+        """Groups with a photograph, decided on, that shows the lesion, and with one that does not."""
+        of_group = self.sums.toarray() > 0
+        return int((of_group[0] | of_group[2]).sum()), int((of_group[1] | of_group[3]).sum())
+
     @classmethod
     def of(cls, decided: NDArray[np.int8], labels: NDArray[np.int8], groups: NDArray[np.int64], n_groups: int) -> DecisionCounts:
         """Count, where there is a decision and the truth is known.

@@ -1,8 +1,9 @@
 """What a system answers about a photograph: probabilities, decisions, what cannot be excluded, and whether it is unsure.
 
 For a bundle, the calibration is fitted on the out-of-fold predictions of all photographs. Thresholds and sets are fitted on
-probabilities calibrated by the nesting rule, since a calibration flatters the photographs that it was fitted on. For reporting, all
-of this is done anew without fold f, and what comes out answers for fold f.
+probabilities calibrated by the nesting rule, since a calibration flatters the photographs that it was fitted on, and by the bundle's
+methods, so that a threshold is of the scale that it is applied on. For reporting, all of this is done anew without fold f, the choice of
+methods too, and what comes out answers for fold f.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def answer_rule(fits: CrossFits, left_out: Collection[int], aim: Aim, max_miss_r
     if LESION not in fits.matched.tasks:
         return AnswerRule(calibration, None, None)
     rows = fits.matched.rows(without=left_out)
-    by_seed = fits.calibrated(rows, left_out)
+    by_seed = fits.nested(rows, left_out)
     probabilities = np.concatenate([scores[LESION] for scores in by_seed.values()])
     _, values, groups = fits.matched.pooled(rows)
     task = fits.matched.truth.labels[LESION]

@@ -1,9 +1,15 @@
-"""Fit calibrations: on all predictions for a bundle, and on the other folds for a report on one."""
+"""Fit calibrations: on all predictions for a bundle, and on the other folds for a report on one.
+
+What is applied after a calibration, as thresholds are, is fitted on scores that were calibrated without one fold more, by the same
+methods. Were the methods chosen anew there, a lesion with just enough groups would be calibrated here and not there, and its
+threshold would be of another scale than the probabilities that it meets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,7 +18,7 @@ from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
 from predilect.evaluation.calibration import Calibration, Isotonic, LesionCalibration, Platt, SiteCalibration, log_odds, log_scores
-from predilect.evaluation.intervals import MIN_POSITIVE_GROUPS
+from predilect.evaluation.calibration_methods import LesionMethod, Methods, count_groups
 from predilect.evaluation.measures import counted_classes
 from predilect.evaluation.metrics import Floats
 from predilect.evaluation.nesting import MatchedSeeds
@@ -20,21 +26,11 @@ from predilect.labels.tasks import LESION, SITE, LabelSpace
 from predilect.predictions import Predictions, Truth
 
 __all__ = [
-    "ISOTONIC_GROUPS",
-    "PLATT_GROUPS",
     "CalibratedFolds",
     "CrossFits",
-    "calibrate_on_all",
     "calibrate_out_of_fold",
-    "count_groups",
     "fit_calibration",
 ]
-
-ISOTONIC_GROUPS = 200
-"""From so many positive and as many negative groups on, a lesion's curve is isotonic: free in shape, and so in need of data."""
-
-PLATT_GROUPS = MIN_POSITIVE_GROUPS
-"""From so many of each on, it is logistic, with two parameters; below, there is none. The site's temperature asks for as many."""
 
 _LEAST_SLOPE = 0.01  # of Platt's line: nearly flat, and still rising
 _TEMPERATURES = (0.05, 20.0)
@@ -55,21 +51,21 @@ class CalibratedFolds:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CrossFits:
-    """Calibrations of one system, each fitted without some folds, and never twice."""
+    """Calibrations of one system, each fitted without some folds, and never twice; several threads may ask at once."""
 
     matched: MatchedSeeds
-    _fitted: dict[frozenset[int], Calibration] = field(default_factory=dict, init=False)
+    _methods: dict[frozenset[int], Methods] = field(default_factory=dict, init=False)
+    _fitted: dict[tuple[frozenset[int], Methods], Calibration] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
 
     def without(self, folds: Collection[int]) -> Calibration:
         """The calibration fitted on all photographs outside these folds, all seeds pooled."""
-        key = frozenset(folds)
-        if key not in self._fitted:
-            labels = self.matched.truth.labels.restricted_to(self.matched.tasks)
-            self._fitted[key] = fit_calibration(labels, *self.matched.pooled(self.matched.rows(without=key)))
-        return self._fitted[key]
+        return self._fit(frozenset(folds), self._allowed(frozenset(folds)))
 
-    def calibrated(self, rows: NDArray[np.int64], left_out: Collection[int] = ()) -> dict[int, dict[str, NDArray[np.float32]]]:
-        """Scores calibrated fold by fold, each by a calibration that saw neither its own fold nor those left out.
+    def nested(self, rows: NDArray[np.int64], left_out: Collection[int] = ()) -> dict[int, dict[str, NDArray[np.float32]]]:
+        """Scores to fit on what is applied after `without(left_out)`: calibrated fold by fold, by the methods of that calibration.
+
+        Each is calibrated on photographs neither of its own fold nor of those left out.
 
         Args:
             rows: n rows of the truth, of folds that are not left out.
@@ -78,25 +74,53 @@ class CrossFits:
         Returns:
             By seed and task, (n, C).
         """
+        methods = self._allowed(frozenset(left_out))
+        return self._by_fold(rows, lambda fold: self._fit(frozenset([*left_out, fold]), methods))
+
+    def out_of_fold(self, rows: NDArray[np.int64]) -> dict[int, dict[str, NDArray[np.float32]]]:
+        """Scores to report on: of each fold as `without` that fold calibrates them.
+
+        Args:
+            rows: n rows of the truth.
+
+        Returns:
+            By seed and task, (n, C).
+        """
+        return self._by_fold(rows, lambda fold: self.without([fold]))
+
+    def _by_fold(self, rows: NDArray[np.int64], fitted: Callable[[int], Calibration]) -> dict[int, dict[str, NDArray[np.float32]]]:
         assert self.matched.folds is not None
         folds = self.matched.folds[rows]
         found = {seed: {task: part.scores[task][rows] for task in self.matched.tasks} for seed, part in self.matched.tables.items()}
         for fold in np.unique(folds):
             own = folds == fold
-            calibration = self.without([*left_out, int(fold)])
+            calibration = fitted(int(fold))
             for scores in found.values():
                 for task, values in calibration.apply({task: whole[own] for task, whole in scores.items()}).items():
                     scores[task][own] = values
         return found
 
+    @property
+    def _labels(self) -> LabelSpace:
+        return self.matched.truth.labels.restricted_to(self.matched.tasks)
 
-def calibrate_on_all(predictions: Predictions, truth: Truth) -> Calibration:
-    """The calibration for a bundle: fitted on the out-of-fold predictions of all photographs, all seeds pooled.
+    def _allowed(self, folds: frozenset[int]) -> Methods:
+        """By what methods all is fitted that serves photographs of these folds, or strangers' where there are none."""
+        with self._lock:
+            if folds not in self._methods:
+                rows, matched = self.matched.rows(without=folds), self.matched
+                values = {task: matched.truth.values[task][rows] for task in matched.tasks}
+                of_rows = None if matched.folds is None else matched.folds[rows]
+                self._methods[folds] = Methods.allowed_by(self._labels, values, matched.groups[rows], of_rows)
+            return self._methods[folds]
 
-    Raises:
-        TableError: If the predictions do not match the truth, or seeds differ in their folds.
-    """
-    return CrossFits(MatchedSeeds.of(predictions, truth)).without([])
+    def _fit(self, folds: frozenset[int], methods: Methods) -> Calibration:
+        with self._lock:  # a fit is short beside what other threads do with it
+            key = folds, methods
+            if key not in self._fitted:
+                pooled = self.matched.pooled(self.matched.rows(without=folds))
+                self._fitted[key] = fit_calibration(self._labels, *pooled, methods)
+            return self._fitted[key]
 
 
 def calibrate_out_of_fold(predictions: Predictions, truth: Truth) -> CalibratedFolds:
@@ -114,7 +138,7 @@ def calibrate_out_of_fold(predictions: Predictions, truth: Truth) -> CalibratedF
     """
     fits = CrossFits(MatchedSeeds.of(predictions, truth))
     folds = fits.matched.fold_numbers(at_least=2)
-    scores = fits.calibrated(fits.matched.rows())
+    scores = fits.out_of_fold(fits.matched.rows())
     tables = [replace(part, scores=scores[seed], origin=f"{part.origin}, calibrated") for seed, part in fits.matched.tables.items()]
     return CalibratedFolds(Predictions.concatenate(tables), {fold: fits.without([fold]) for fold in folds})
 
@@ -124,6 +148,7 @@ def fit_calibration(
     scores: Mapping[str, NDArray[np.floating[Any]]],
     values: Mapping[str, NDArray[np.int8]],
     groups: NDArray[np.int64],
+    methods: Methods | None = None,
 ) -> Calibration:
     """Fit a calibration on scores of photographs that the network was not trained on.
 
@@ -132,30 +157,30 @@ def fit_calibration(
         scores: By task, (N, C) probabilities as the network gives them.
         values: By task, (N, C) of 1, 0 or -1; an unknown label is left out.
         groups: (N,) any numbers; photographs of one group are not independent.
+        methods: Of these tasks; None: what the groups allow.
     """
+    methods = Methods.allowed_by(labels, values, groups) if methods is None else methods
     lesions: tuple[LesionCalibration, ...] = ()
     if LESION in labels:
-        columns = zip(labels[LESION].classes, scores[LESION].T, values[LESION].T, counted_classes(labels[LESION]), strict=True)
-        lesions = tuple(_lesion(name, s, label, groups, machine=not human) for name, s, label, human in columns)
+        task = labels[LESION]
+        columns = zip(task.classes, scores[LESION].T, values[LESION].T, counted_classes(task), methods.lesions, strict=True)
+        lesions = tuple(_lesion(name, s, label, groups, method, machine=not human) for name, s, label, human, method in columns)
     site = None
     if SITE in labels:
         human = (values[SITE][:, counted_classes(labels[SITE])] == 1).any(axis=1)
-        site = _site(labels[SITE].classes, scores[SITE][human], values[SITE][human], groups[human])
+        temperature = _temperature(scores[SITE][human], values[SITE][human]) if methods.site == "temperature" else None
+        site = SiteCalibration(labels[SITE].classes, temperature, len(np.unique(groups[human])))
     return Calibration(lesions, site)
 
 
-def count_groups(labels: NDArray[np.int8], groups: NDArray[np.int64]) -> tuple[int, int]:
-    """How many groups have a photograph known to show a class, and how many one known not to; a group may be among both.
-
-    Args:
-        labels: (N,) of 1, 0 or -1.
-        groups: (N,) any numbers.
-    """
-    return len(np.unique(groups[labels == 1])), len(np.unique(groups[labels == 0]))
-
-
 def _lesion(
-    name: str, scores: NDArray[np.floating[Any]], labels: NDArray[np.int8], groups: NDArray[np.int64], *, machine: bool
+    name: str,
+    scores: NDArray[np.floating[Any]],
+    labels: NDArray[np.int8],
+    groups: NDArray[np.int64],
+    method: LesionMethod,
+    *,
+    machine: bool,
 ) -> LesionCalibration:
     n_positive, n_negative = count_groups(labels, groups)
     known = labels >= 0
@@ -163,9 +188,9 @@ def _lesion(
     # Platt's targets, counted in groups: so many positives in a row do not prove that there are no others.
     bounds = 1 / (n_negative + 2), (n_positive + 1) / (n_positive + 2)
     curve: Isotonic | Platt | None = None
-    if min(n_positive, n_negative) >= ISOTONIC_GROUPS:
+    if method == "isotonic":
         curve = _isotonic(s, y, bounds)
-    elif min(n_positive, n_negative) >= PLATT_GROUPS:
+    elif method == "platt":
         curve = _platt(s, y, bounds)
     return LesionCalibration(name, curve, n_positive, n_negative, machine)
 
@@ -205,14 +230,9 @@ def _platt(scores: Floats, present: NDArray[np.bool_], targets: tuple[float, flo
     return Platt(float(found.x[0]), float(found.x[1]))
 
 
-def _site(
-    sites: tuple[str, ...], scores: NDArray[np.floating[Any]], labels: NDArray[np.int8], groups: NDArray[np.int64]
-) -> SiteCalibration:
-    """Fit the temperature by maximum likelihood; one site alone cannot tell it."""
-    n_groups = len(np.unique(groups))
+def _temperature(scores: NDArray[np.floating[Any]], labels: NDArray[np.int8]) -> float:
+    """Fit the site's temperature by maximum likelihood."""
     true = labels.argmax(axis=1)
-    if n_groups < PLATT_GROUPS or len(np.unique(true)) < 2:
-        return SiteCalibration(sites, None, n_groups)
     z = log_scores(scores)
     rows = np.arange(len(z))
 
@@ -221,4 +241,4 @@ def _site(
 
     # Convex in 1 / T, so with one valley in log T too.
     found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return SiteCalibration(sites, float(np.exp(found.x)), n_groups)
+    return float(np.exp(found.x))

@@ -122,7 +122,13 @@ class LesionDecisions(_Result):
     Attributes:
         threshold: On the calibrated probability, fitted on all photographs; None: nothing is decided.
         machine_made: The labels were made by a model.
-        sensitivity: Of the photographs that show the lesion, the share found.
+        n_known: Photographs whose label is known.
+        n_decided: Those of them that were decided on. Fewer where the groups outside a fold were too few for a threshold: what follows
+            is of the others alone.
+        n_positive: Photographs that show the lesion.
+        n_positive_decided: Those of them that were decided on.
+        sensitivity: Of the photographs decided on that show the lesion, the share found. Below 10 groups of these, or of those that do
+            not show it, there are no intervals.
         specificity: Of those that do not, the share passed over.
         precision: Of those found, the share that show it.
         f1: Harmonic mean of precision and sensitivity.
@@ -130,6 +136,10 @@ class LesionDecisions(_Result):
 
     threshold: float | None
     machine_made: bool
+    n_known: int
+    n_decided: int
+    n_positive: int
+    n_positive_decided: int
     sensitivity: Number
     specificity: Number
     precision: Number

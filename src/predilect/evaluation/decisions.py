@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from predilect.evaluation.calibration_fit import PLATT_GROUPS, count_groups
+from predilect.evaluation.calibration_methods import PLATT_GROUPS, count_groups
 from predilect.evaluation.fitted import STRICT, Fitted
 from predilect.evaluation.measures import counted_classes
 from predilect.evaluation.metrics import Floats

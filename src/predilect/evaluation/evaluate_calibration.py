@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from predilect.evaluation.answer_measures import DecisionCounts, SetSums
 from predilect.evaluation.answers import MAX_MISS_RATE, AnswerRule, answer_rule, answers_out_of_fold
 from predilect.evaluation.calibration import Calibration
-from predilect.evaluation.calibration_fit import CrossFits, count_groups
+from predilect.evaluation.calibration_fit import CrossFits
+from predilect.evaluation.calibration_methods import count_groups
 from predilect.evaluation.calibration_scores import (
     CalibrationEvaluation,
     LesionDecisions,
@@ -153,6 +154,7 @@ class _System:
         rule: What a bundle would hold.
         classes: Lesions, then the site.
         pooled: By class and side, all seeds together.
+        decided: Of lesions, by column, decisions with the first seed; which photographs are decided on is the same with all.
         drawn: All numbers, by class, side and seed.
     """
 
@@ -160,6 +162,7 @@ class _System:
     rule: AnswerRule
     classes: list[_Class]
     pooled: Mapping[tuple[str, str], Outcomes]
+    decided: Mapping[str, DecisionCounts]
     drawn: Mapping[_Key, Drawn]
 
     @classmethod
@@ -170,10 +173,11 @@ class _System:
         n_groups = int(matched.groups.max()) + 1
         sides: dict[str, Mapping[int, Mapping[str, NDArray[np.float32]]]] = {
             _BEFORE: {seed: table.scores for seed, table in matched.tables.items()},
-            _AFTER: fits.calibrated(matched.rows()),
+            _AFTER: fits.out_of_fold(matched.rows()),
         }
         measures: dict[_Key, Resampled] = {}
         pooled: dict[tuple[str, str], Outcomes] = {}
+        counted: dict[str, DecisionCounts] = {}
         for each in classes:
             groups = matched.groups[each.rows]
             for side, by_seed in sides.items():
@@ -191,10 +195,10 @@ class _System:
                 for each in classes:
                     if each.k is not None:
                         decided = answers.decided[:, each.k]
-                        measures[each.column, _DECIDED, seed] = DecisionCounts.of(
-                            decided, labels[:, each.k], matched.groups, n_groups
-                        )
-        return cls(fits, rule, classes, pooled, resample(measures, blocks))
+                        counts = DecisionCounts.of(decided, labels[:, each.k], matched.groups, n_groups)
+                        measures[each.column, _DECIDED, seed] = counts
+                        counted.setdefault(each.column, counts)
+        return cls(fits, rule, classes, pooled, counted, resample(measures, blocks))
 
     def scores(self) -> SystemCalibration:
         """All of it as results."""
@@ -274,10 +278,18 @@ class _System:
         assert self.rule.thresholds is not None
         assert each.k is not None
         drawn = Drawn.mean(self._seeds(each.column, _DECIDED))
-        numbers = [interval(drawn, k, enough=each.enough) for k in range(4)]
-        threshold = self.rule.thresholds.lesions[each.k].threshold
+        counts = self.decided[each.column]
+        numbers = [interval(drawn, k, enough=min(counts.n_groups) >= MIN_POSITIVE_GROUPS) for k in range(4)]
         names = ("sensitivity", "specificity", "precision", "f1")
-        return LesionDecisions(threshold=threshold, machine_made=each.machine, **dict(zip(names, numbers, strict=True)))
+        return LesionDecisions(
+            threshold=self.rule.thresholds.lesions[each.k].threshold,
+            machine_made=each.machine,
+            n_known=len(each.rows),
+            n_decided=counts.n_decided,
+            n_positive=int((each.labels == 1).sum()),
+            n_positive_decided=counts.n_positive,
+            **dict(zip(names, numbers, strict=True)),
+        )
 
     def _sets(self) -> SetScores:
         sets = self.rule.sets

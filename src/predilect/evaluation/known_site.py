@@ -140,8 +140,8 @@ def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int
     matched = own.matched
     site_system = next((other for other in (name, f"{name}-site") if other in fits and _tells_site(fits[other], own)), None)
     told = None if site_system is None else fits[site_system]
-    calibrated = own.calibrated(known)
-    sites = None if told is None else told.calibrated(known)
+    calibrated = own.out_of_fold(known)
+    sites = None if told is None else told.out_of_fold(known)
     given = given_sites(matched.truth.labels[SITE], matched.truth.values[SITE])[known]
     conditioned = {seed: scores[LESION].copy() for seed, scores in calibrated.items()}
     assert matched.folds is not None
@@ -184,10 +184,10 @@ def _site_prior(own: CrossFits, told: CrossFits | None, rows: NDArray[np.int64],
     """Fit on some rows of folds that are not left out, all seeds pooled, as calibrations are."""
     _, values, groups = own.matched.pooled(rows)
     truth = own.matched.truth
-    lesions = own.calibrated(rows, left_out)
+    lesions = own.nested(rows, left_out)
     scores = {LESION: np.concatenate([lesions[seed][LESION] for seed in own.matched.tables])}
     if told is not None:
-        sites = told.calibrated(rows, left_out)
+        sites = told.nested(rows, left_out)
         scores[SITE] = np.concatenate([sites[seed][SITE] for seed in own.matched.tables])
     sites_known = np.tile(truth.values[SITE][rows], (len(own.matched.tables), 1))
     return fit_site_prior(truth.labels, scores, {LESION: values[LESION], SITE: sites_known}, groups)

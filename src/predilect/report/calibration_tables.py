@@ -131,7 +131,7 @@ def calibration_frames(evaluation: CalibrationEvaluation) -> dict[str, pl.DataFr
                 "lesion": lesion,
                 "aim": evaluation.aim,
                 "threshold": item.threshold,
-                "machine_made": item.machine_made,
+                **item.model_dump(include={"machine_made", "n_known", "n_decided", "n_positive", "n_positive_decided"}),
                 **{
                     key: value
                     for metric in ("sensitivity", "specificity", "precision", "f1")

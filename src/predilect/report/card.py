@@ -259,14 +259,19 @@ def _decisions(found: SystemCalibration, aim: str) -> list[str]:
         [
             escaped(name) + ("\\*" if item.machine_made else ""),
             number(item.threshold),
+            f"{item.n_decided:,} of {item.n_known:,}",
+            f"{item.n_positive_decided:,} of {item.n_positive:,}",
             *(_estimate(part) for part in (item.sensitivity, item.specificity, item.precision)),
         ]
         for name, item in found.decisions.items()
     ]
     return [
         f"### Decisions, for {_aim(aim)}",
-        "A lesion counts as present from its threshold on. What thresholds do, on folds that they were not fitted on:",
-        table(["lesion", "threshold", "sensitivity", "specificity", "precision"], rows),
+        (
+            "A lesion counts as present from its threshold on. What thresholds do, on folds that they were not fitted on, counted over the "
+            "photographs decided on; where the groups outside a fold are too few for a threshold, nothing is decided in it:"
+        ),
+        table(["lesion", "threshold", "decided", "of these with the lesion", "sensitivity", "specificity", "precision"], rows),
     ]
 
 
