@@ -184,6 +184,22 @@ def test_a_threshold_that_was_moved_is_noticed(copied):
         (lambda info: info.update(calibration=None), "damaged: missing must say why calibration is null"),
         (lambda info: info["site_prior"].update(sites=["a", "b"]), "damaged: "),
         (lambda info: info["labels"]["lesion"]["classes"].reverse(), "damaged: "),
+        (lambda info: info.update(labels=[]), r"damaged: labels: Input should be an object"),
+        (lambda info: info.update(labels={"lesion": "papule"}), r"damaged: labels\.lesion: "),
+        (lambda info: info["labels"]["lesion"].update(classes=[1, 2]), r"damaged: labels\.lesion\.classes\.0: "),
+        (lambda info: info.update(system=3), "damaged: system: Input should be a valid string"),
+        (lambda info: info.update(provenance=None), "damaged: provenance: "),
+        (
+            lambda info: info["provenance"].update(sources=[{"name": "clinic"}]),
+            r"damaged: provenance\.sources\.0\.licence: Field req",
+        ),
+        (lambda info: info["provenance"].update(notes="none"), r"damaged: provenance\.notes: "),
+        (lambda info: info["provenance"].update(seed="1"), r"damaged: provenance\.seed: "),
+        (lambda info: info.update(licences=None), "damaged: licences: "),
+        (lambda info: info.update(licences="CC0"), "damaged: licences: "),
+        (lambda info: info.update(recipe=[]), "damaged: "),
+        (lambda info: info["preprocessing"].update(crop=0), "damaged: crop: Input should be greater"),
+        (lambda info: info.update(preprocessing=None), "damaged: the preprocessing: Input should be"),
     ],
 )
 def test_what_was_fitted_is_read_strictly(copied, change, message):
@@ -191,6 +207,52 @@ def test_what_was_fitted_is_read_strictly(copied, change, message):
     with pytest.raises(BundleError, match=message) as caught:
         Bundle.open(copied)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"schema_version": 1, "labels": ' + "[" * 100_000 + "]" * 100_000 + "}", "lie too deep in each other"),
+        ('{"schema_version": ' + "1" * 5_000 + "}", "cannot be read"),
+        ('{"schema_version": 1, "labels": [' + "]" * 90, "cannot be read"),
+        ("[]", "must hold a JSON object, found list"),
+    ],
+)
+def test_what_is_no_description_at_all_is_refused_in_a_sentence(copied, text, message):
+    (copied / "bundle.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle.open(copied)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", range(100, 1_100, 50))
+def test_a_description_is_refused_however_deep_it_lies(copied, depth):
+    """Between what can be read and what can be written again is no depth at which the checksum fails."""
+    (copied / "bundle.json").write_text('{"schema_version": 1, "a": ' + "[" * depth + "]" * depth + "}", encoding="utf-8")
+    with pytest.raises(BundleError, match=r"checksum differs|too deep"):
+        Bundle.open(copied)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("resnet18.nosuch", "there is no 'resnet18.nosuch' in timm: did you mean"),
+        ("hf-hub:timm/resnet18", "there is no backbone 'hf-hub:timm/resnet18'"),
+        ("local-dir:/tmp", "there is no backbone 'local-dir:/tmp'"),
+        ("resnet18", "does not fit the backbone resnet18"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_an_error_of_the_bundle(copied, backbone, message):
+    spoilt(copied, lambda info: info["recipe"].update(backbone=backbone))
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(copied).network()
+
+
+def test_weights_that_are_none_are_an_error_of_the_bundle(copied):
+    (copied / "model.safetensors").write_bytes(b"x" * 20)
+    spoilt(copied, lambda info: info["files"].update({"model.safetensors": checksum(copied / "model.safetensors")}))
+    with pytest.raises(BundleError, match=r"model\.safetensors cannot be read"):
+        Bundle.open(copied).network()
 
 
 def test_what_was_fitted_for_other_classes_is_not_written(refitted, tmp_path):

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save_file
 
-from predilect.errors import BundleError, LabelError, RecipeError
+from predilect.errors import BundleError, LabelError, RecipeError, RunError
 from predilect.evaluation.fitted_parts import PARTS, FittedParts
 from predilect.files import checksum, is_sealed, read_json, replacing, replacing_folder, seal, write_json, write_text
 from predilect.labels.tasks import LabelSpace
@@ -32,6 +33,42 @@ _SCHEMA_VERSION = 1
 _MODEL = "model.safetensors"
 _CARD = "card.md"
 _KEYS = ("files", "system", "labels", "preprocessing", "recipe", *PARTS, "missing", "provenance", "licences")
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Source(_Given):
+    name: str
+    licence: str | None
+    credit: str | None
+
+
+class _Provenance(_Given):
+    sources: list[_Source]
+    notes: list[str] = []
+    command: str | None = None
+    atlas: str | None = None
+    atlas_hash: str | None = None
+    splits_hash: str | None = None
+    seed: int | None = None
+    iterations: int | None = None
+    n_images: int | None = None
+
+
+class _Classes(_Given):
+    classes: list[str]
+    machine: list[str]
+
+
+class _Info(_Given):
+    """The form of `bundle.json`, but for what has checks of its own."""
+
+    system: str
+    labels: dict[str, _Classes]
+    provenance: _Provenance
+    licences: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +126,7 @@ class Bundle:
             if checksum(path / name) != written:
                 raise BundleError(f"{path}: {name} is not what was written (its checksum differs); copy the bundle again")
         try:
+            _Info.model_validate_json(json.dumps(info))
             bundle = cls(
                 path=path,
                 model=info["files"][_MODEL],
@@ -101,7 +139,11 @@ class Bundle:
                 licences=tuple(info["licences"]),
             )
             bundle.fitted.check_labels(bundle.labels)
-        except (LabelError, RecipeError, ValueError, KeyError, TypeError) as error:
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(str(part) for part in fault["loc"]) or "the preprocessing"
+            raise BundleError(f"{path / 'bundle.json'} is damaged: {place}: {fault['msg']}") from error
+        except (LabelError, RecipeError, ValueError) as error:
             raise BundleError(f"{path / 'bundle.json'} is damaged: {' '.join(str(error).split())}") from error
         if bundle.preprocessing.mean is None:
             raise BundleError(f"{path / 'bundle.json'} is damaged: its preprocessing has no mean and std")
@@ -111,10 +153,12 @@ class Bundle:
         """The network with its weights, in evaluation.
 
         Raises:
-            BundleError: If the weights do not fit the recipe.
+            BundleError: If there is no such backbone, or the weights cannot be read or do not fit it.
         """
-        network = assemble_network(self.labels, self.recipe)
-        weights = load_tensors(self.path / _MODEL)
+        try:
+            network, weights = assemble_network(self.labels, self.recipe), load_tensors(self.path / _MODEL)
+        except (RecipeError, RunError) as error:
+            raise BundleError(f"{self.path} gives no network: {error}") from error
         wanted = network.state_dict()
         if weights.keys() != wanted.keys() or any(weights[name].shape != value.shape for name, value in wanted.items()):
             raise BundleError(f"{self.path}: {_MODEL} does not fit the backbone {self.recipe.backbone} and the labels")

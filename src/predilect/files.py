@@ -207,8 +207,10 @@ def read_json(path: Path, error: type[PredilectError], remedy: str | None = None
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: there is no such file{advice}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+    except (OSError, ValueError) as cause:  # no text, no JSON, or a number of thousands of digits
         raise error(f"{path} cannot be read: {cause}{advice}") from cause
+    except RecursionError:
+        raise error(f"{path} cannot be read: its lists and objects lie too deep in each other{advice}") from None
     if not isinstance(value, dict):
         raise error(f"{path} must hold a JSON object, found {type(value).__name__}{advice}")
     return value
@@ -228,7 +230,7 @@ def is_sealed(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object carries the checksum of its content, as `seal` gave it."""
     try:
         return seal({key: item for key, item in value.items() if key != _SEAL}) == value
-    except ValueError:  # NaN or half a character: `seal` writes no such thing
+    except (ValueError, RecursionError):  # NaN, half a character, or lists too deep in lists: `seal` writes no such thing
         return False
 
 

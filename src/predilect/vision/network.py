@@ -166,12 +166,13 @@ def assemble_network(labels: LabelSpace, recipe: Recipe) -> Network:
         recipe: Gives backbone, preprocessing and batch normalisation.
 
     Raises:
-        RecipeError: If there is no such backbone.
+        RecipeError: If there is no such backbone, or no such weights of it as the name says behind a full stop.
     """
     backbone: Any
     if recipe.backbone == "alexnet":
         backbone, width, mean, std = _AlexNet(), 4096, _IMAGENET_MEAN, _IMAGENET_STD
     elif timm.is_model(recipe.backbone):
+        _check_tag(recipe.backbone)
         backbone = timm.create_model(recipe.backbone, num_classes=0)
         width, mean, std = backbone.head_hidden_size, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     else:
@@ -213,6 +214,14 @@ def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, object]
         decay = recipe.weight_decay if is_weight or recipe.decay_biases else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "rate": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _check_tag(name: str) -> None:
+    """Make sure that timm knows the weights that a name such as ``resnet18.a1_in1k`` asks for, before it says so in its own way."""
+    architecture, _, tag = name.partition(".")
+    known = timm.list_models(f"{architecture}.*", pretrained=True)
+    if tag and name not in known:
+        raise RecipeError(f"there is no {name!r} in timm: {nearest(name, [architecture, *known])}")
 
 
 def _load_weights(backbone: Any, recipe: Recipe) -> None:
