@@ -53,4 +53,30 @@ def test_demo_walks_the_whole_path(tmp_path, monkeypatch, capsys):
     assert leave("demo", "--out", tmp_path / "demo", "--images", 60) == 0
     shown = capsys.readouterr().out
     assert "say nothing of medicine" in shown
-    assert (tmp_path / "demo" / "run" / "bundle" / "bundle.json").is_file()
+    shows_everything(tmp_path / "demo" / "run" / "bundle")
+
+
+def shows_everything(folder):
+    """What the page of a demo's bundle needs: decisions, a site that can be given, similar cases; and an answer over HTTP that has them."""
+    from made_serving import photograph, serving, upload
+    from predilect.bundle import Bundle
+    from predilect.serving.predictor import Predictor
+
+    predictor = Predictor.open(Bundle.open(folder))
+    assert predictor.fitted.rule is not None
+    assert predictor.fitted.site_prior is not None
+    assert predictor.index is not None
+    assert predictor.explainer is not None
+    site = predictor.sites[0]
+    with serving(predictor) as client:
+        labels = client.get("/v1/labels").json()
+        assert (labels["site_conditioning"], labels["similar"], labels["attention"]) == (True, True, True)
+        answer = client.post("/v1/predict", files=upload(photograph()), data={"site": site})
+        assert answer.status_code == 200, answer.text
+        (found,) = answer.json()["results"]
+        assert found["given_site"] == site
+        assert len(found["lesions"]) == len(found["lesions_without_site"]) == len(labels["lesions"])
+        assert found["set"] is not None
+        alike = client.post("/v1/similar", files=upload(photograph(), field="file"))
+        assert alike.status_code == 200, alike.text
+        assert len(alike.json()["neighbours"]) == 5
