@@ -139,6 +139,14 @@ def test_the_guide_names_who_told_the_site_and_how_much_counted():
     assert "mtl by its own site head, 0.5 in every fold" in " ".join(known_site_guide(same))
 
 
+def test_the_guide_says_which_system_takes_two_networks_that_no_bundle_holds():
+    assert "two networks" not in " ".join(known_site_guide(FOUND))
+    beside = {**FOUND.effects, "resnet": FOUND.effects["resnet"].model_copy(update={"site_system": "resnet-site"})}
+    (said,) = [text for text in known_site_guide(FOUND.model_copy(update={"effects": beside})) if "two networks" in text]
+    assert said.startswith("resnet+site takes the site probabilities of resnet-site")
+    assert said.endswith("none gives resnet+site.")
+
+
 def test_frames_hold_every_number():
     frames = known_site_frames(FOUND)
     assert tuple(frames) == KNOWN_SITE_TABLES

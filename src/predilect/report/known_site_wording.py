@@ -91,6 +91,12 @@ def known_site_findings(found: KnownSite) -> list[Finding]:
 def known_site_guide(found: KnownSite) -> list[str]:
     """How the numbers were made, and what they do not say."""
     told = "; ".join(_telling(name, effects) for name, effects in found.effects.items())
+    two = [name for name, effects in found.effects.items() if effects.site_system not in {None, name}]
+    networks = [
+        f"{name}+site takes the site probabilities of {found.effects[name].site_system}, so it needs two networks for each photograph. A "
+        f"bundle holds one: none gives {name}+site."
+        for name in two
+    ]
     return [
         (
             f"Only the {found.n_images:,} photographs of known site are scored here, with and without it, so the numbers differ from those "
@@ -102,6 +108,7 @@ def known_site_guide(found: KnownSite) -> list[str]:
             "what the image told is not to be counted twice. How much of a site head's word the lesions' scores hold already, from 0 (then how "
             f"often each site occurs is all that was known) to 1, is chosen within the other folds. Here: {told}."
         ),
+        *networks,
         (
             "Gains are judged against the calibrated system: calibration is part of the way, differs from fold to fold, and so moves "
             "pooled average precision by itself. The mean over folds is free of that."
