@@ -87,6 +87,11 @@ def test_the_work_is_told_as_it_goes(bundle, told):
         assert [steps for steps in told if steps[0] == work][-1][1:] == (max(total for what, _, total in told if what == work),) * 2
 
 
+def test_for_the_card_no_more_is_resampled_than_its_intervals_need(told):
+    totals = {what: total for what, _, total in told}
+    assert totals["resampling"] == totals["resampling, the site being known"] == 1_000
+
+
 def test_no_file_tells_of_patients_or_folders(bundle, made_run):
     patients = {str(name) for name in made_run.atlas.photos["patient_id"].to_list()}
     for name in ("bundle.json", "card.md", "index/index.json"):

@@ -286,3 +286,11 @@ def test_what_is_known_to_be_there_is_told_from_what_is_not_known():
     assert [truth.present("site", row) for row in range(4)] == [("x",), ("y",), None, ("x",)]
     alone = Truth(truth.image_ids, labels.restricted_to(["site"]), {"site": sites}, None, pl.DataFrame())
     assert alone.present("lesion", 0) is None
+
+
+def test_folds_are_counted_as_they_are_named():
+    def n_folds(folds):
+        ids, labels = np.array(["a", "b", "c"]), LabelSpace((Task("lesion", ("crust",)),))
+        return Predictions(ids, labels, {"lesion": np.full((3, 1), 0.5, dtype=np.float32)}, folds).n_folds
+
+    assert [n_folds(folds) for folds in (None, np.array([4, 4, 4]), np.array([0, 7, 0]))] == [0, 1, 2]

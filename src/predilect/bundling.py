@@ -28,6 +28,8 @@ from predilect.training.inference import embed
 
 __all__ = ["make_bundle"]
 
+_NO_P = 1  # resamples: the card holds intervals and no p
+
 
 def make_bundle(
     out: Path,
@@ -80,7 +82,9 @@ def make_bundle(
             rows = np.arange(len(folds.atlas))
             embeddings = embed(fabric, refitted.network, images, rows, on_progress=partial(tell, "looking at all"))
         found = novelty if isinstance(novelty, str) else familiarity_of(novelty, embeddings, folds.truth)
-        measured = measure(truth, {system: predictions}, aim=aim, max_miss_rate=max_miss_rate, on_progress=on_progress)
+        measured = measure(
+            truth, {system: predictions}, aim=aim, max_miss_rate=max_miss_rate, n_resamples_p=_NO_P, on_progress=on_progress
+        )
         made = replace(refitted, provenance={**refitted.provenance, "made_by": command})
         bundle = write_bundle(folder, made, fitted.with_familiarity(found), Tested(truth, measured))
         if index:

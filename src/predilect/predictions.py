@@ -119,6 +119,11 @@ class Predictions:
         """Write the table as Parquet or CSV, by the ending of the path, atomically."""
         write_table(self.to_frame(), path, TableError)
 
+    @property
+    def n_folds(self) -> int:
+        """How many folds are named; 0 where none are."""
+        return 0 if self.folds is None else len(np.unique(self.folds))
+
     def by_seed(self) -> dict[int, Predictions]:
         """One table per training seed, seeds ascending; a table without seeds comes back whole, under 0."""
         if self.seeds is None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
 from typing import Annotated, Any, Self
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -144,9 +143,8 @@ def fit_parts(
     Raises:
         TableError: If the predictions do not match the truth, seeds differ in their folds, or a group lies in two folds.
     """
-    n_folds = 0 if predictions.folds is None else len(np.unique(predictions.folds))
-    if n_folds < _FOLDS_NEEDED:
-        few = f"photographs were held out in {n_folds or 'no'} fold, {_FOLDS_NEEDED} are needed"
+    if predictions.n_folds < _FOLDS_NEEDED:
+        few = f"photographs were held out in {predictions.n_folds or 'no'} fold, {_FOLDS_NEEDED} are needed"
         return FittedParts(missing={"calibration": few, "site_prior": few})
     rule = fit_answer_rule(predictions, truth, aim=aim, max_miss_rate=max_miss_rate)
     reason = None

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from predilect.evaluation.answers import MAX_MISS_RATE
 from predilect.evaluation.calibration_scores import CalibrationEvaluation
 from predilect.evaluation.decisions import Aim
@@ -50,6 +48,7 @@ def measure(
     aim: Aim | None = None,
     max_miss_rate: float = MAX_MISS_RATE,
     count_machine_made: bool = False,
+    n_resamples_p: int = 10_000,
     on_progress: Tell | None = None,
 ) -> Measured:
     """Measure all.
@@ -64,6 +63,7 @@ def measure(
         aim: Of the thresholds; None: the largest F1.
         max_miss_rate: Bound on the expected false-negative rate of the sets.
         count_machine_made: Whether machine-made labels count in the means, see `evaluate`.
+        n_resamples_p: For p, at least 1.
         on_progress: See `Tell`.
 
     Raises:
@@ -74,18 +74,23 @@ def measure(
     def told(what: str) -> Callable[[int, int], None] | None:
         return None if on_progress is None else partial(on_progress, what)
 
-    evaluation = evaluate(truth, predictions, pairs=pairs, count_machine_made=count_machine_made, on_progress=told("resampling"))
+    evaluation = evaluate(
+        truth,
+        predictions,
+        n_resamples_p=n_resamples_p,
+        pairs=pairs,
+        count_machine_made=count_machine_made,
+        on_progress=told("resampling"),
+    )
     chosen = {name: predictions[name] for name in (predictions if calibrated is None else calibrated)}
-    in_folds = {name: table for name, table in chosen.items() if _n_folds(table) >= _FOLDS_TO_CALIBRATE}
+    in_folds = {name: table for name, table in chosen.items() if table.n_folds >= _FOLDS_TO_CALIBRATE}
     if not in_folds:
         return Measured(evaluation)
     calibration = evaluate_calibration(
         truth, in_folds, aim=aim, max_miss_rate=max_miss_rate, on_progress=told("measuring calibrations")
     )
     tables = condition_on_site(truth, in_folds, on_progress=told("learning what sites do"))
-    known_site = None if tables is None else score_known_site(tables, on_progress=told("resampling, the site being known"))
+    if tables is None:
+        return Measured(evaluation, calibration)
+    known_site = score_known_site(tables, n_resamples_p=n_resamples_p, on_progress=told("resampling, the site being known"))
     return Measured(evaluation, calibration, known_site)
-
-
-def _n_folds(table: Predictions) -> int:
-    return 0 if table.folds is None else len(np.unique(table.folds))
