@@ -135,19 +135,29 @@ def test_a_training_killed_before_changes_of_its_files_ends_as_if_never_killed(p
 
 
 def test_a_cross_validation_killed_at_random_moments_repeats_nothing_and_ends_the_same(place, crossvalidated, tmp_path):
-    whole, seconds = crossvalidated
-    uniform = random.Random(11).uniform
-    moments = iter([uniform(0.5, 0.9) * seconds for _ in range(3)])
+    """Each life ends a random while after it has changed so many files of the run; a clock alone would miss one that is quick."""
+    random_ = random.Random(11)
+    moments = iter([(random_.randint(1, 9), random_.uniform(0, 0.3)) for _ in range(2)])
+    run = tmp_path / "run"
+
+    def seen() -> dict[Path, int]:
+        try:
+            return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+        except FileNotFoundError:  # it was being replaced
+            return {}
 
     def disturb(arguments, spoken):
-        life = Life(arguments, spoken)
-        life.process.join(next(moments, None))
-        if life.process.is_alive():
-            life.kill()
+        life, moment = Life(arguments, spoken), next(moments, None)
+        if moment is not None:
+            before = seen()
+            wait_until(lambda: not life.process.is_alive() or len(seen().items() - before.items()) >= moment[0], timeout=300)
+            life.process.join(moment[1])
+            if life.process.is_alive():
+                life.kill()
         return life.end()
 
     assert survive(place.crossval, tmp_path, disturb) > 0
-    assert content(tmp_path / "run") == whole
+    assert content(run) == crossvalidated[0]
 
 
 def test_loaders_end_with_their_killed_parent_and_stopped_trainings_keep_every_step(place, trained, tmp_path):
