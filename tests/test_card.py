@@ -13,6 +13,7 @@ from predilect.evaluation.fitted_parts import FittedParts, fit_parts
 from predilect.evaluation.measured import measure
 from predilect.recipe import Preprocessing, Recipe
 from predilect.report import card as cards
+from predilect.report import card_scores
 from predilect.report.wording import INTENDED_USE, interval, number
 
 N = 80
@@ -30,7 +31,7 @@ def table(moved):
 
 @pytest.fixture(scope="module")
 def tested(moved, table):
-    return cards.Tested(moved.truth, measure(moved.truth, {"mtl": table}))
+    return card_scores.Tested(moved.truth, measure(moved.truth, {"mtl": table}))
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from predilect.evaluation.fitted_parts import PARTS, FittedParts
 from predilect.files import checksum, is_sealed, read_json, replacing, replacing_folder, seal, write_json, write_text
 from predilect.labels.tasks import LabelSpace
 from predilect.recipe import Preprocessing, Recipe
-from predilect.report.card import Tested, model_card
+from predilect.report.card import model_card
+from predilect.report.card_scores import Tested
 from predilect.training.checkpoint import load_tensors
 from predilect.training.crossval import Refit
 from predilect.vision.network import Network, assemble_network

@@ -21,7 +21,7 @@ from predilect.evaluation.measured import Tell, measure
 from predilect.files import replacing_folder
 from predilect.insight.bundle_index import keep_index
 from predilect.insight.familiarity import familiarity_of, novelty_of_folds
-from predilect.report.card import Tested
+from predilect.report.card_scores import Tested
 from predilect.training.crossval import Refit
 from predilect.training.folds import TrainedFolds
 from predilect.training.inference import embed

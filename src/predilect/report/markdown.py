@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
-__all__ = ["escaped", "table"]
+__all__ = ["bullets", "escaped", "table"]
 
 _SIGNS = re.compile(r"([\\`*_{}\[\]<>#|!&~])")
 _LIST = re.compile(r"^([-+=]|\d+(?=[.)]))")
@@ -27,3 +28,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 
     """
     rule = [":---" if column < words else "---:" for column in range(len(header))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    """A list of sentences, in Markdown each; one that follows itself stands once."""
+    return "\n".join(f"- {sentence}" for sentence, _ in groupby(sentences))
