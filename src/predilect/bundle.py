@@ -42,8 +42,8 @@ class _Given(BaseModel):
 
 class _Source(_Given):
     name: str
-    licence: str | None
-    credit: str | None
+    licence: str
+    credit: str
 
 
 class _Provenance(_Given):
