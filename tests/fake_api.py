@@ -23,21 +23,15 @@ from predilect.atlas.synthetic import paint, sample_photos
 from predilect.serving.answers import (
     Attention,
     AttentionMapAnswer,
-    Credit,
-    IndexedAtlas,
-    InputSize,
-    Labels,
     LesionAnswer,
-    LesionClass,
-    Model,
     Neighbour,
     PhotographAnswer,
     Predictions,
     Region,
     Similar,
     SiteAnswer,
-    SiteClass,
 )
+from predilect.serving.described import Credit, IndexedAtlas, InputSize, Labels, LesionClass, Model, SiteClass
 from predilect.serving.guard import Guard
 from predilect.serving.page import page_routes
 from predilect.serving.problems import ProblemError, problem_response

@@ -19,7 +19,7 @@ from made_page import (
     said,
     shown_lesions,
 )
-from predilect.serving.answers import LesionClass
+from predilect.serving.described import LesionClass
 
 pytestmark = pytest.mark.browser
 

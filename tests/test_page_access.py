@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 
 from fake_api import LABELS, PROBABILITIES, FakeApi, lesions
 from made_page import NO_PHOTOGRAPH, PHOTOGRAPH, TOKEN, answered_page, choose, click_region, opened, region
-from predilect.serving.answers import SiteAnswer, SiteClass
+from predilect.serving.answers import SiteAnswer
+from predilect.serving.described import SiteClass
 
 pytestmark = pytest.mark.browser
 

@@ -15,7 +15,8 @@ from made_page import (
     shown_lesions,
 )
 from predilect.labels.taxonomy import Taxonomy
-from predilect.serving.answers import SiteAnswer, SiteClass
+from predilect.serving.answers import SiteAnswer
+from predilect.serving.described import SiteClass
 from predilect.serving.problems import ProblemError
 
 pytestmark = pytest.mark.browser

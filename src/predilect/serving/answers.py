@@ -1,4 +1,4 @@
-"""What the API says, as frozen dataclasses; their JSON and the schemas in `openapi.json` are made of these very types."""
+"""What the API says of photographs, as frozen dataclasses; their JSON and the schemas in `openapi.json` are made of these very types."""
 
 from __future__ import annotations
 
@@ -8,34 +8,29 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 __all__ = [
+    "DOCUMENTED",
     "Attention",
     "AttentionMapAnswer",
     "CaseAnswer",
-    "Credit",
     "Failure",
-    "Health",
-    "IndexedAtlas",
-    "InputSize",
-    "Labels",
     "LesionAnswer",
-    "LesionClass",
-    "Model",
     "Neighbour",
     "PhotographAnswer",
     "Predictions",
+    "Probability",
     "Problem",
     "Region",
     "Similar",
     "SiteAnswer",
-    "SiteClass",
 ]
 
-_DOCUMENTED = ConfigDict(use_attribute_docstrings=True)
+DOCUMENTED = ConfigDict(use_attribute_docstrings=True)
+"""Of every type that the API says: what stands beneath a field describes it in the schema."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Problem:
     """Why a request, or one photograph of it, has no answer (RFC 9457)."""
 
@@ -51,7 +46,7 @@ class Problem:
     """The path that was asked; `#2` behind it is the second photograph of the request."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class LesionAnswer:
     """What is said of one lesion."""
 
@@ -68,7 +63,7 @@ class LesionAnswer:
     """From which probability the lesion counts as present; null where there were too few cases to choose one."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class SiteAnswer:
     """What is said of one body site."""
 
@@ -78,7 +73,7 @@ class SiteAnswer:
     """Calibrated where the bundle has a calibration; those of all sites sum to 1."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Region:
     """A part of a photograph, its edges as shares of width and height: 0 is left or top, 1 is right or bottom."""
 
@@ -92,7 +87,7 @@ class Region:
     """Of height."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class AttentionMapAnswer:
     """Where one head looked for one class."""
 
@@ -110,7 +105,7 @@ class AttentionMapAnswer:
     """What speaks for the class, above 0, or against it, below 0; with the method `cam` their mean is the logit without its bias."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Attention:
     """Where the network looked."""
 
@@ -126,7 +121,7 @@ class Attention:
     """In the order asked for, lesions first."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Neighbour:
     """A photograph of the bundle's index."""
 
@@ -144,7 +139,7 @@ class Neighbour:
     """A small version of it as a data URL; null where the index holds no photographs."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Similar:
     """The photographs of the index that the network finds most alike."""
 
@@ -154,7 +149,7 @@ class Similar:
     """Nearest first; fewer than asked for where fewer pass the filters."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class PhotographAnswer:
     """What is said of one photograph."""
 
@@ -187,7 +182,7 @@ class PhotographAnswer:
     """The most alike photographs of the index, if they were asked for."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class CaseAnswer:
     """What is said of several photographs of one case together; `predilect predict --case` asks for it."""
 
@@ -212,7 +207,7 @@ class CaseAnswer:
     """Whether one of the photographs is unfamiliar; null where the bundle cannot tell."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Failure:
     """A photograph, one of several, that has no answer."""
 
@@ -222,7 +217,7 @@ class Failure:
     """Why."""
 
 
-@dataclass(frozen=True, config=_DOCUMENTED)
+@dataclass(frozen=True, config=DOCUMENTED)
 class Predictions:
     """What is said of the photographs of a request."""
 
@@ -230,125 +225,3 @@ class Predictions:
     """What identifies the network: the SHA-256 of its weights."""
     results: list[PhotographAnswer | Failure]
     """One for each file, in the order sent."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class LesionClass:
-    """A lesion that the bundle knows."""
-
-    name: str
-    """The lesion."""
-    machine_made: bool
-    """Its labels were made by a model rather than by persons."""
-    threshold: Probability | None
-    """From which probability it counts as present; null where nothing is decided."""
-    calibration: Literal["isotonic", "platt", "none"]
-    """How its probability was calibrated."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class SiteClass:
-    """A body site that the bundle knows."""
-
-    name: str
-    """The site."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class Labels:
-    """What the bundle can say."""
-
-    lesions: list[LesionClass]
-    """In class order; empty where it predicts none."""
-    sites: list[SiteClass]
-    """Those that it predicts or that may be given, in class order."""
-    site_calibration: Literal["temperature", "none"] | None
-    """How the probabilities of the sites were calibrated; null where it predicts no site."""
-    site_conditioning: bool
-    """Whether a site may be given."""
-    similar: bool
-    """Whether it holds an index to look in."""
-    attention: bool
-    """Whether it can say where it looked."""
-    no_attention_because: str | None
-    """Why not; null where it can."""
-    aim: str | None
-    """What the thresholds aim at, such as `f1` or `sensitivity=0.9`; null without thresholds."""
-    max_miss_rate: Probability | None
-    """At most this share of the lesions on a photograph that shows some is missing from `set` on average over patients like those of its
-    training; for one lesion, site or kind of patient it may be more. It was fitted on single photographs, by what the networks of the
-    folds said of them, and without a given site: it is not shown to hold once one is given, nor of a case. Null without sets."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class Credit:
-    """A data set, its terms, and whom to name."""
-
-    name: str
-    """As `source` of a neighbour names it."""
-    licence: str
-    """The terms under which it is given."""
-    credit: str
-    """Whom to name."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class InputSize:
-    """What the network looks at."""
-
-    crop: int
-    """Side of its square input, in pixels."""
-    test_side: int
-    """To this the photograph's shorter side is scaled first, in pixels."""
-    views: Literal["center", "ten-crop"]
-    """The centre, or ten crops whose probabilities are averaged."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class IndexedAtlas:
-    """The photographs that similar ones are looked for among."""
-
-    atlas: str
-    """Its name."""
-    n_photographs: int
-    """How many they are."""
-    sources: list[Credit]
-    """Where they come from; whoever shows one of them must name its credit."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class Model:
-    """What the bundle is, where it comes from and what it is for."""
-
-    system: str
-    """The system's name, such as `mtl`."""
-    model: str
-    """What identifies the network: the SHA-256 of its weights."""
-    backbone: str
-    """The network's architecture."""
-    recipe: str
-    """Name of the recipe that it was trained by."""
-    input: InputSize
-    """What it looks at."""
-    provenance: dict[str, str | int | None]
-    """Of its training: `command`, `atlas`, `atlas_hash`, `splits_hash`, `seed`, `iterations`, `n_images`."""
-    licences: list[str]
-    """Of the photographs it was trained on."""
-    sources: list[Credit]
-    """Where these come from."""
-    notes: list[str]
-    """What a reader of its answers must know."""
-    index: IndexedAtlas | None
-    """Null where it holds none."""
-    intended_use: str
-    """What it may be used for."""
-    version: str
-    """Of Predilect."""
-
-
-@dataclass(frozen=True, config=_DOCUMENTED)
-class Health:
-    """The process runs."""
-
-    status: Literal["ok"]
-    """Always `ok`."""

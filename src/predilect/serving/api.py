@@ -18,9 +18,10 @@ from starlette.responses import Response
 from predilect.atlas.decoding import UnusableImageError
 from predilect.errors import PredilectError
 from predilect.serving import openapi
-from predilect.serving.answers import Attention, Failure, Health, Labels, Model, PhotographAnswer, Predictions, Similar
+from predilect.serving.answers import Attention, Failure, PhotographAnswer, Predictions, Similar
 from predilect.serving.batching import FullError
 from predilect.serving.describe import labels_of, model_of
+from predilect.serving.described import Health, Labels, Model
 from predilect.serving.guard import SECURITY_HEADERS, Guard
 from predilect.serving.page import page_routes
 from predilect.serving.predictor import Predictor

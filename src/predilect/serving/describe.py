@@ -10,7 +10,7 @@ from predilect.atlas.importers import Source
 from predilect.insight.retrieval import EmbeddingIndex
 from predilect.labels.tasks import LESION, SITE
 from predilect.report.wording import INTENDED_USE
-from predilect.serving.answers import Credit, IndexedAtlas, InputSize, Labels, LesionClass, Model, SiteClass
+from predilect.serving.described import Credit, IndexedAtlas, InputSize, Labels, LesionClass, Model, SiteClass
 from predilect.serving.predictor import Predictor
 from predilect.serving.said import thresholds_of
 
