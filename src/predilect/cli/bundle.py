@@ -18,7 +18,7 @@ from predilect.evaluation.answers import MAX_MISS_RATE
 from predilect.evaluation.decisions import Aim
 from predilect.files import check_place, checksum
 from predilect.recipe import System, with_weights
-from predilect.run import Run
+from predilect.run import WEIGHTS_FILE, Run
 from predilect.run.finished import REFIT_FOLDER, read_result
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def _as_trained(folds: TrainedFolds, name: str, weights: Weights) -> System:
     recorded = run.info["weights"].get(name)
     if recorded is None and weights:
         raise RunError(f"--weights {' '.join(weights)}: {name} of {run.path} started from no file; leave it out")
-    if recorded is None or read_result(run.seed_folder(name, run.info["seeds"][0]) / REFIT_FOLDER) is not None:
+    refitted = run.seed_folder(name, run.info["seeds"][0]) / REFIT_FOLDER
+    if recorded is None or (read_result(refitted) is not None and (refitted / WEIGHTS_FILE).is_file()):
         return system
     if not weights:
         raise RunError(

@@ -99,10 +99,7 @@ def read_checkpoint(path: Path, identity: str) -> Checkpoint:
     if header.pop("sha256", None) != _digest(header, tensors):
         raise RunError(f"{path} is damaged and cannot be resumed from (its checksum differs); {remedy}")
     if header["identity"] != identity:
-        raise RunError(
-            f"{path} belongs to a training with another recipe, seed, atlas or folds; resume with what it was started with, "
-            f"or choose another folder"
-        )
+        raise RunError(f"{path} belongs to a training with another recipe, seed, atlas, folds or length; {remedy}")
     return Checkpoint(identity, json.loads(header["progress"]), tensors)
 
 

@@ -19,7 +19,7 @@ from predilect.errors import DiskError, RunError
 from predilect.files import replacing
 from predilect.predictions import Predictions
 from predilect.recipe import System
-from predilect.run import PREDICTIONS_FILE, WEIGHTS_FILE, Run
+from predilect.run import LOG_FILE, PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
 from predilect.run.finished import REFIT_FOLDER, RESULT_FILE, finish, read_result, weights_path
 from predilect.training.checkpoint import load_tensors
 from predilect.training.inference import predict
@@ -98,7 +98,7 @@ def refit(
 ) -> Refit:
     """Train a cross-validated system once more, on all groups, for the median of its folds' chosen iterations.
 
-    What is finished is not trained again, unless the folds have chosen otherwise since.
+    What is finished is not trained again, unless its weights were removed or the folds have chosen otherwise since.
 
     Args:
         run: A finished cross-validation of the system.
@@ -183,8 +183,11 @@ def _train_whole(
         network.load_state_dict(load_tensors(weights_path(folder)))
         network.eval()
     else:
-        if fabric.is_global_zero:
-            (folder / RESULT_FILE).unlink(missing_ok=True)  # of other folds; beside it a new checkpoint would not be kept
+        if fabric.is_global_zero and result is not None:
+            # Its weights are gone, or the folds have chosen otherwise since. The result goes last: until then a kill leaves a
+            # training that is done again, and never a log without a checkpoint, which would be taken for a lost one.
+            for file in (STATE_FILE, LOG_FILE, RESULT_FILE):
+                (folder / file).unlink(missing_ok=True)
         fabric.barrier()
         network = build_network(labels, system.recipe, seed)
         fitted = fit(
