@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from conftest import SMALL_TAXONOMY
 from made_commands import Place, leave, one_line
 from predilect.evaluation.fitted_parts import PARTS
 from predilect.predictions import Predictions
+from predilect.training.checkpoint import Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -182,13 +184,25 @@ def test_a_lost_checkpoint_is_told_of_and_nothing_is_overwritten(place, tmp_path
     assert (folder / "predictions.parquet").read_bytes() == before[folder / "predictions.parquet"]
 
 
-def test_an_edited_checkpoint_is_told_of_and_nothing_is_overwritten(place, tmp_path, capsys):
+def edited(folder: Path) -> None:
+    (folder / "checkpoint" / "state.safetensors").write_bytes((folder / "checkpoint" / "weights.safetensors").read_bytes()[:-1])
+
+
+def foreign(folder: Path) -> None:
+    write_checkpoint(folder / "checkpoint" / "state.safetensors", Checkpoint("of another training", {}, {}))
+
+
+@pytest.mark.parametrize("spoil", [edited, foreign])
+@pytest.mark.parametrize("name", ["fold-1", "refit"])
+def test_a_checkpoint_that_cannot_be_used_is_told_of_and_nothing_is_overwritten(place, tmp_path, capsys, name, spoil):
     run = tmp_path / "run"
     shutil.copytree(place.run, run)
-    folder = run / "mtl" / "seed-1" / "fold-1"
+    folder = run / "mtl" / "seed-1" / name
     (folder / "result.json").unlink()
-    (folder / "checkpoint" / "state.safetensors").write_bytes((folder / "checkpoint" / "weights.safetensors").read_bytes()[:-1])
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert again(replace(place, run=run), "--refit", "mtl") == 1
-    assert f"remove {folder} to start this training again" in one_line(capsys.readouterr().err)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    (folder / "log.jsonl").unlink()  # as after a kill between the first checkpoint and the log
+    spoil(folder)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    for _ in range(2):
+        assert again(replace(place, run=run), "--refit", "mtl") == 1
+        assert f"remove {folder} to start this training again" in one_line(capsys.readouterr().err)
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"} == before

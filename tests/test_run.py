@@ -22,7 +22,9 @@ from predilect.run import ReportPlan, Run
 from predilect.run import folder as run_folder
 from predilect.run.progress import spent
 from predilect.training import trainer
+from predilect.training.checkpoint import Checkpoint, write_checkpoint
 from predilect.training.crossval import cross_validate
+from predilect.training.identity import refit_schedule, whole_identity
 from predilect.training.start import _versions, start_run
 from predilect.vision.network import assemble_network
 
@@ -227,7 +229,8 @@ def test_what_a_kill_leaves_is_removed_when_the_run_is_resumed(tmp_path, small_a
     unfinished = run.seed_folder("mtl", 1) / "refit"
     (unfinished / "checkpoint").mkdir(parents=True)
     (unfinished / "log.jsonl").touch()
-    (unfinished / "checkpoint" / "state.safetensors").write_text("of one that goes on")
+    identity = whole_identity(run.info, system("mtl", small_recipe), "refit", refit_schedule(run, "mtl"))
+    write_checkpoint(unfinished / "checkpoint" / "state.safetensors", Checkpoint(identity, {}, {}))  # of one that goes on
     start(tmp_path / "run", small_recipe, resume=True)
     left = sorted(path for path in run.path.rglob("*") if path.is_file() and not path.is_relative_to(unfinished))
     assert left == files

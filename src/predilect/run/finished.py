@@ -16,6 +16,7 @@ __all__ = [
     "RESULT_FILE",
     "STATE_FILE",
     "WEIGHTS_FILE",
+    "WHOLE_FOLDER",
     "check_files",
     "finish",
     "read_result",
@@ -30,7 +31,9 @@ PREDICTIONS_FILE = Path("predictions.parquet")
 RESULT_FILE = Path("result.json")
 
 REFIT_FOLDER = "refit"
-"""Beside the folds of a seed: its training on all groups."""
+"""Beside the folds of a seed: its training on all groups, as long as they took."""
+WHOLE_FOLDER = "all"
+"""In the place of folds: a training on all groups but the validation slice."""
 
 
 def finish(folder: Path, result: Mapping[str, Any]) -> None:

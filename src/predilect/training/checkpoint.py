@@ -77,12 +77,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         save_file(tensors, temporary, header)
 
 
-def read_checkpoint(path: Path, identity: str) -> Checkpoint:
+def read_checkpoint(path: Path, identity: str | None) -> Checkpoint:
     """Read a checkpoint back.
 
     Args:
         path: The file.
-        identity: Of the training that wants to go on from it.
+        identity: Of the training that wants to go on from it; None where it is not known yet, and any will do.
 
     Raises:
         RunError: If the file is damaged, of another schema version, or belongs to another training.
@@ -98,9 +98,9 @@ def read_checkpoint(path: Path, identity: str) -> Checkpoint:
         raise RunError(f"{path} has schema version {header.get('schema_version')}, allowed is {_SCHEMA_VERSION}")
     if header.pop("sha256", None) != _digest(header, tensors):
         raise RunError(f"{path} is damaged and cannot be resumed from (its checksum differs); {remedy}")
-    if header["identity"] != identity:
+    if identity not in (None, header["identity"]):
         raise RunError(f"{path} belongs to a training with another recipe, seed, atlas, folds or length; {remedy}")
-    return Checkpoint(identity, json.loads(header["progress"]), tensors)
+    return Checkpoint(header["identity"], json.loads(header["progress"]), tensors)
 
 
 def lost_checkpoint(folder: Path) -> RunError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +19,12 @@ from predilect.files import replacing
 from predilect.predictions import Predictions
 from predilect.recipe import System
 from predilect.run import LOG_FILE, PREDICTIONS_FILE, STATE_FILE, WEIGHTS_FILE, Run
-from predilect.run.finished import REFIT_FOLDER, RESULT_FILE, finish, read_result, weights_path
+from predilect.run.finished import REFIT_FOLDER, RESULT_FILE, WHOLE_FOLDER, finish, read_result, weights_path
 from predilect.training.checkpoint import load_tensors
+from predilect.training.identity import fold_identity, refit_schedule, whole_identity
 from predilect.training.inference import predict
 from predilect.training.loop import fit
 from predilect.training.material import Material
-from predilect.training.start import training_identity
 from predilect.training.trainer import Progress
 from predilect.vision.network import Network, assemble_network, build_network
 
@@ -111,22 +110,12 @@ def refit(
     Raises:
         RunError: If the system's folds are not finished, or the training cannot go on.
     """
-    seed = run.info["seeds"][0]
-    results = [run.fold_result(system.name, seed, fold) for fold in run.info["folds"]]
-    finished = [result for result in results if result is not None]
-    if len(finished) < len(results):
+    schedule = refit_schedule(run, system.name)
+    if schedule is None:
         raise RunError(f"{run.path}: {system.name} is not finished; go on with it by --resume before the refit")
-    stop_at = round(statistics.median(result["chosen_iteration"] for result in finished))
-    # Without validation there is no plateau to see: the rate falls where it fell in the folds, again by the median.
-    counts = [len(result["drops"]) for result in finished]
-    drops = [
-        round(statistics.median(result["drops"][number] for result in finished if len(result["drops"]) > number))
-        for number in range(round(statistics.median(counts)))
-    ]
-    drops = [drop for drop in drops if drop < stop_at]
     material = Material.of(atlas, splits)
     return _train_whole(
-        run, material, system, name=REFIT_FOLDER, share=0.0, schedule=(stop_at, drops), fabric=fabric, on_progress=on_progress
+        run, material, system, name=REFIT_FOLDER, share=0.0, schedule=schedule, fabric=fabric, on_progress=on_progress
     )
 
 
@@ -151,7 +140,7 @@ def train_whole(
         run,
         material,
         system,
-        name="all",
+        name=WHOLE_FOLDER,
         share=system.recipe.validation_share,
         schedule=(None, None),
         fabric=fabric,
@@ -175,7 +164,7 @@ def _train_whole(
     labels = material.truth.labels.restricted_to(system.tasks)
     data = material.training_data(labels, None, share, 0)
     folder = run.seed_folder(system.name, seed) / name
-    identity = training_identity(run.info, system, seed, [name, stop_at, drops])
+    identity = whole_identity(run.info, system, name, schedule)
     told_of = None if on_progress is None else _bound(on_progress, system.name, seed, None)
     result = read_result(folder)
     if result is not None and result["identity"] == identity and (folder / WEIGHTS_FILE).is_file():
@@ -231,7 +220,7 @@ def _run_fold(
     labels = material.truth.labels.restricted_to(system.tasks)
     data = material.fold_data(labels, fold, system.recipe.validation_share)
     network = build_network(labels, system.recipe, seed)
-    identity = training_identity(run.info, system, seed, ["fold", fold])
+    identity = fold_identity(run.info, system, seed, fold)
     fitted = fit(fabric, network, data, system.recipe, seed=seed, folder=folder, identity=identity, on_progress=on_progress)
     if fabric.is_global_zero:
         begun = time.perf_counter()

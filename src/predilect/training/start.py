@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from predilect.files import checksum
 from predilect.labels.tasks import LabelSpace
 from predilect.recipe import Recipe, System
 from predilect.run import ReportPlan, Run
-from predilect.training.checkpoint import lost_checkpoint
 from predilect.training.devices import describe_device
+from predilect.training.identity import check_unfinished
 from predilect.training.material import Material
 from predilect.vision.network import build_network
 
-__all__ = ["splits_hash", "start_run", "training_identity"]
+__all__ = ["splits_hash", "start_run"]
 
 
 def start_run(
@@ -60,7 +60,8 @@ def start_run(
         on_check: Told how many packed images, of how many, were compared with their checksums.
 
     Raises:
-        RunError: If the folder cannot be used, the checkpoint of a training in it was lost, or an image of the atlas is damaged.
+        RunError: If the folder cannot be used, the checkpoint of a training in it is lost, damaged or another's, or an image of
+            the atlas is damaged.
         SplitError: If the folds belong to another atlas.
         LabelError: If the atlas has no labels for a task of a system.
         RecipeError: If the network of a recipe cannot be made.
@@ -81,7 +82,9 @@ def start_run(
         try:
             goes_on = Run.goes_on(path, info, resume=resume)  # asked first, for it takes no time
             if goes_on:
-                _check_checkpoints(Run.open(path))
+                begun = Run.open(path)
+                with begun.held():  # else a checkpoint could be replaced, or done with, while it is read
+                    check_unfinished(begun, systems)  # now, and not hours later, when its training comes to its turn
             atlas.check_images(on_check)
             audit = None if goes_on else audit_of(atlas)  # a run that goes on has its own
             Run.start(path, info, truth, resume=resume, audit=audit)
@@ -93,41 +96,10 @@ def start_run(
     return Run.open(path)
 
 
-def _check_checkpoints(run: Run) -> None:
-    """Say that a checkpoint was lost before anything is written, and not hours later, when its training comes to its turn."""
-    for folder in run.without_checkpoint():
-        raise lost_checkpoint(folder)
-
-
 def splits_hash(splits: Splits) -> str:
     """What identifies the folds in ``run.json``: the SHA-256, in hexadecimal, over their sorted rows."""
     rows = sorted(zip(splits.image_ids.tolist(), splits.groups.tolist(), splits.folds.tolist(), strict=True))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def training_identity(info: Mapping[str, Any], system: System, seed: int, part: Sequence[Any]) -> str:
-    """Hash of all that decides one training; a checkpoint of another is refused.
-
-    Args:
-        info: What ``run.json`` holds.
-        system: With its recipe.
-        seed: Of the training.
-        part: JSON values that name the training within the run, such as ``["fold", 0]``.
-
-    Returns:
-        A SHA-256 in hexadecimal.
-    """
-    decisive = [
-        info["atlas_hash"],
-        info["splits_hash"],
-        system.tasks,
-        system.recipe.record(),
-        info["weights"],
-        info["precision"],
-        seed,
-        part,
-    ]
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def _asked_for(
