@@ -98,6 +98,22 @@ def test_a_signal_ends_a_training_with_the_command_that_goes_on(place, monkeypat
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("name", ["bundle", "explain"])
+def test_a_command_that_goes_on_by_itself_is_named_as_it_was_given(place, monkeypatch, capsys, name):
+    monkeypatch.setattr(f"predilect.cli.{name}.splits_of", lambda _: signal.raise_signal(signal.SIGINT))
+    given = (name, place.run, place.atlas, *(("--out", "a folder") if name == "bundle" else ()))
+    assert leave(*given) == 130
+    said = one_line(capsys.readouterr().err)
+    assert said.startswith("stopped; go on with: predilect ")
+    assert shlex.split(said.partition("predilect ")[2]) == [*map(str, given)]
+
+
+def test_a_command_that_begins_anew_says_only_that_it_was_stopped(place, monkeypatch, capsys):
+    monkeypatch.setattr("predilect.cli.audit.examine", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert leave("audit", place.atlas) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
 def test_the_bar_of_all_trainings_counts_what_was_finished_and_what_ended_early(monkeypatch):
     totals: list[float] = []
 

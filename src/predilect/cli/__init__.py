@@ -30,7 +30,7 @@ from predilect.cli.predict import predict_command
 from predilect.cli.reproduce import reproduce_command
 from predilect.cli.scores import evaluate_command, report_command
 from predilect.cli.serve import serve_command
-from predilect.cli.show import resuming_command, typed
+from predilect.cli.show import repeating_command, resuming_command, typed
 from predilect.cli.train import crossval_command, train_command
 from predilect.errors import PredilectError
 
@@ -67,6 +67,9 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "similar": similar_command,
     "cases": cases_command,
 }
+_GO_ON_BY_THEMSELVES = frozenset({"bundle", "explain"})
+"""Commands that, given again, do not repeat what they have finished; others are asked to by ``--resume``, or begin anew."""
+
 for _number, (_name, _command) in enumerate(_COMMANDS.items()):
     app.command(_command, name=_name, sort_key=_number)  # help lists them in the order of the work
 
@@ -98,10 +101,17 @@ def main(arguments: list[str] | None = None) -> None:
         errors.print(f"{error.filename}: {error.strerror}" if error.filename else str(error), markup=False)
         sys.exit(1)
     except KeyboardInterrupt as stop:
-        resumable = tokens and "resume" in inspect.signature(_COMMANDS.get(tokens[0], main)).parameters
-        errors.print(f"stopped; go on with: {resuming_command()}" if resumable else "stopped", markup=False)
+        way_on = _way_on(tokens[0]) if tokens else None
+        errors.print("stopped" if way_on is None else f"stopped; go on with: {way_on}", markup=False)
         sys.exit(143 if isinstance(stop, _TerminatedError) else 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _way_on(name: str) -> str | None:
+    """The command line that goes on with a command that was stopped, or None where there is nothing to go on with."""
+    if name in _GO_ON_BY_THEMSELVES:
+        return repeating_command()
+    return resuming_command() if "resume" in inspect.signature(_COMMANDS.get(name, main)).parameters else None
 
 
 class _TerminatedError(KeyboardInterrupt):

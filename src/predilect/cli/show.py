@@ -33,6 +33,7 @@ __all__ = [
     "print_headline",
     "print_resumed",
     "print_table",
+    "repeating_command",
     "resuming_command",
     "training",
     "typed",
@@ -57,10 +58,14 @@ def command_line() -> str:
     return shlex.join(["predilect", *map(without_folders, arguments)])
 
 
+def repeating_command() -> str:
+    """This very command again, for the person at the terminal."""
+    return shlex.join(["predilect", *typed.get(sys.argv[1:])])
+
+
 def resuming_command() -> str:
     """The very command that goes on with this one, for the person at the terminal."""
-    arguments = list(typed.get(sys.argv[1:]))
-    return shlex.join(["predilect", *arguments, *(["--resume"] if "--resume" not in arguments else [])])
+    return repeating_command() if "--resume" in typed.get(sys.argv[1:]) else f"{repeating_command()} --resume"
 
 
 def print_fresh_start(out: Path, *, resume: bool) -> None:
