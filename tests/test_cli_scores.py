@@ -6,10 +6,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from made_commands import leave, one_line
+from predilect.errors import TableError
 from predilect.predictions import Predictions, Truth
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -105,3 +107,14 @@ def test_a_place_that_cannot_be_written_is_told_before_the_resampling(place, tmp
         == 1
     )
     assert "cannot be written: Not a directory" in one_line(capsys.readouterr().err)
+
+
+def test_no_folder_is_left_behind_where_the_tables_cannot_be_scored(place, tmp_path, capsys, monkeypatch):
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise TableError("of another atlas")
+
+    monkeypatch.setattr("predilect.cli.scores.measure", refuse)
+    table, out = f"mtl={place.run / 'mtl'}", tmp_path / "results" / "scores"
+    assert leave("evaluate", "--predictions", table, "--truth", place.run / "truth.parquet", "--out", out) == 1
+    assert one_line(capsys.readouterr().err) == "error of another atlas\n"
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,9 @@ import signal
 import stat
 import subprocess
 import threading
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -441,6 +443,19 @@ def test_trying_a_file_leaves_everything_as_it_was(tmp_path):
     assert (tmp_path / "some.json").read_text() == "old"
     assert (tmp_path / "some.json").stat().st_mtime == 1
     assert [path.name for path in tmp_path.iterdir()] == ["some.json"]
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_trying_a_file_leaves_no_folder_behind(tmp_path, monkeypatch, ends):
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "old").mkdir()
+    if ends == "badly":
+        monkeypatch.setattr(Path, "write_bytes", full)
+    with nullcontext() if ends == "well" else pytest.raises(DiskError):
+        try_file(tmp_path / "old" / "a" / "b" / "some.json")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
 
 
 def test_a_private_file_stays_private(tmp_path):

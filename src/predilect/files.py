@@ -125,6 +125,8 @@ def check_place(path: Path) -> None:
 def try_file(path: Path) -> None:
     """Try, before any long work, whether a file can be written; one that is there is replaced by a copy of itself.
 
+    Folders that are made for that are removed again.
+
     Raises:
         DiskError: If it cannot, because its folder may only be read, the disk is full, or the file may not be replaced.
     """
@@ -132,8 +134,14 @@ def try_file(path: Path) -> None:
         with replacing(path) as temporary:
             shutil.copy2(path, temporary)
         return
-    with telling(path), _beside(path) as folder:
-        (folder / path.name).write_bytes(bytes(_TRIED))
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        with telling(path), _beside(path) as folder:
+            (folder / path.name).write_bytes(bytes(_TRIED))
+    finally:
+        for made in missing:  # the innermost first
+            with suppress(OSError):  # it could not be made, or somebody has put something there meanwhile
+                made.rmdir()
 
 
 def share_files(folder: Path, other: Path, *, but: Collection[str] = ()) -> None:
