@@ -1,0 +1,131 @@
+"""The tables of README and of a result's page say what the committed report.json says, to the digits that they show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "docs" / "results" / "milk10k-resnet18"
+SYSTEMS = ["resnet", "resnet-site", "mtl"]
+METRICS = {
+    "lesion mAP-class": ("lesion", "map_class"),
+    "lesion mAP-image": ("lesion", "map_image"),
+    "lesion mAP-class, fold mean": ("lesion", "map_class_fold_mean"),
+    "site top-1": ("site", "top1"),
+    "site top-3": ("site", "top3"),
+    "site balanced accuracy": ("site", "balanced_accuracy"),
+}
+HEADLINE = [label for label in METRICS if not label.endswith("fold mean")]
+# Of the thirteen labels: the cells of each row by (system, metric), the seeds one after the other, and as a mean with its interval.
+SEED_ROWS = {
+    "mAP-class, lesions only": [("resnet", "map_class")],
+    "mAP-class, lesions only, mean over folds": [("resnet", "map_class_fold_mean")],
+    "mAP-class, multi-task": [("mtl", "map_class")],
+    "mAP-class, multi-task, mean over folds": [("mtl", "map_class_fold_mean")],
+    "mAP-image": [("resnet", "map_image"), ("mtl", "map_image")],
+    "site top-1": [("resnet-site", "top1"), ("mtl", "top1")],
+}
+MEAN_ROWS = {
+    "mAP-class": [("resnet", "lesion", "map_class"), ("mtl", "lesion", "map_class")],
+    "mAP-image": [("resnet", "lesion", "map_image"), ("mtl", "lesion", "map_image")],
+    "site top-1": [("resnet-site", "site", "top1"), ("mtl", "site", "top1")],
+}
+
+
+def report_of(folder: str) -> dict[str, Any]:
+    return dict(json.loads((RESULT / folder / "report.json").read_text(encoding="utf-8")))
+
+
+def section(path: Path, title: str) -> str:
+    """What stands under a heading."""
+    text = path.read_text(encoding="utf-8").replace("−", "-")
+    _, found, rest = text.partition(f"\n## {title}\n")
+    assert found, title
+    return rest.partition("\n## ")[0]
+
+
+def tables(text: str) -> list[dict[str, list[str]]]:
+    """The cells of each table by the first of their row; the header's is called header."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        header, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
+        labels = [row[0] for row in rows]
+        assert len(set(labels)) == len(labels)
+        found.append({"header": header[1:], **{row[0]: row[1:] for row in rows}})
+    return found
+
+
+def check(cell: str, values: Sequence[float]) -> None:
+    """The numbers of a cell must be these, rounded to as many digits as it shows."""
+    shown = re.findall(r"[-+]?\d*\.(?:\d+)", cell)
+    assert len(shown) == len(values), (cell, values)
+    for text, value in zip(shown, values, strict=True):
+        digits = len(text.partition(".")[2])
+        assert float(text) == float(f"{value:.{digits}f}"), (cell, value)
+
+
+def with_interval(scores: Mapping[str, float], metric: str) -> list[float]:
+    return [scores[f"{metric}{end}"] for end in ("", "_low", "_high")]
+
+
+def check_scores(table: Mapping[str, list[str]], report: Mapping[str, Any], labels: Sequence[str]) -> None:
+    assert table["header"] == list(report["systems"]) == SYSTEMS
+    assert set(table) == {"header", *labels}
+    for label in labels:
+        task, metric = METRICS[label]
+        for system, cell in zip(SYSTEMS, table[label], strict=True):
+            scores = report["systems"][system][task]
+            if scores is None:
+                assert cell == "—"
+            else:
+                check(cell, with_interval(scores, metric))
+
+
+def differences(report: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
+    rows = [item for item in report["comparisons"] if item["class_name"] is None and item["system_a"] == "mtl"]
+    return {(item["task"], item["metric"]): [item[key] for key in ("difference", "low", "high", "p")] for item in rows}
+
+
+def test_readme_shows_the_result_that_is_committed():
+    text, report = section(ROOT / "README.md", "On real photographs"), report_of("report")
+    (table,) = tables(text)
+    check_scores(table, report, HEADLINE)
+    told = re.search(r"\(mAP-class ([^)]*)\)", text)
+    assert told is not None
+    check(told[1], differences(report)["lesion", "map_class"][:3])
+    assert f"{report['truth']['n_images']:,} tested" in text
+    check(re.findall(r"[\d.]+ hours", text)[0], [report["provenance"]["device_hours"]])
+
+
+def test_the_page_of_the_result_shows_its_report():
+    report = report_of("report")
+    scores, paired = tables(section(RESULT / "README.md", "Diagnoses and sites"))
+    check_scores(scores, report, list(METRICS))
+    expected = differences(report)
+    assert set(paired) == {"header", *HEADLINE}
+    for label in HEADLINE:
+        check(paired[label][0], expected[METRICS[label]])
+
+
+def test_the_page_of_the_result_shows_the_scores_on_thirteen_labels():
+    systems = report_of("thirteen-labels")["systems"]
+    by_seed, means = tables(section(RESULT / "README.md", "Thirteen labels, beside a script of one's own"))
+    assert set(by_seed) == {"header", *SEED_ROWS}
+    for label, parts in SEED_ROWS.items():
+        check(by_seed[label][1], [systems[name]["seeds"][seed][metric] for name, metric in parts for seed in ("1", "2")])
+    assert set(means) == {"header", *MEAN_ROWS}
+    for label, columns in MEAN_ROWS.items():
+        for cell, (name, task, metric) in zip(means[label], columns, strict=False):  # the last column is the script's
+            check(cell, with_interval(systems[name][task], metric))
+
+
+@pytest.mark.parametrize("cell", ["0.431 [0.403, 0.459]", "0.430 [0.403]", "0.4302 [0.403, 0.459]"])
+def test_a_number_that_is_another_is_noticed(cell):
+    with pytest.raises(AssertionError):
+        check(cell, [0.43013, 0.40310, 0.45856])
