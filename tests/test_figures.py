@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from predilect.report.style import (
     render,
     shortened,
     styled,
+    wrapped,
 )
 
 LARGE = made_evaluation(25, 23)
@@ -344,6 +346,11 @@ def test_labels_are_drawn_as_they_are():
     assert shortened("erythematosquamous plaque") == "erythematosquamous plaque"
     assert shortened("a very long name of a lesion that nobody can read") == "a very long na…body can read"
     assert len(shortened("x" * 90, 20)) == 20
+    assert wrapped("vascular lesion/hemorrhage") == "vascular lesion/hemorrhage"
+    assert wrapped("squamous cell carcinoma/keratoacanthoma") == "squamous cell carcinoma/\nkeratoacanthoma"
+    assert wrapped("a very long name of a lesion that nobody can read") == "a very long name of a\nlesion that nobody can read"
+    assert wrapped("inflammatory " + "x" * 90, 20) == "inflammatory\n" + shortened("x" * 90, 20)
+    assert wrapped("x" * 90) == shortened("x" * 90)
     assert missing_glyphs(["plain", "Größe", "⸙\U000f1234"]).endswith("\U000f1234")
     assert not missing_glyphs(["erosion/ulcer/atrophy"])
 
@@ -366,3 +373,18 @@ def test_an_inline_figure_takes_the_colours_of_the_page_and_shares_no_id():
 def test_no_colour_of_a_cell_is_taken_for_one_of_the_theme():
     for colors in CELL_COLORS.values():
         assert not {to_hex(colors(k)) for k in range(colors.N)} & set(THEME)
+
+
+@pytest.mark.parametrize("draw", [lesion_figure, difference_figure, counts_figure])
+def test_long_names_stand_whole_on_two_lines_and_apart(draw):
+    """Rows of long names only, one beneath the other, as high as these need and no lower."""
+    names = {old: f"keratinocytic {k}/intraepidermal carcinoma {k}" for k, old in enumerate(LESIONS)}
+    told = made_evaluation(6, 5).model_dump_json()
+    for old, new in names.items():
+        told = told.replace(json.dumps(old), json.dumps(new))
+    figure = laid_out(draw(Evaluation.model_validate_json(told)))
+    labels = [label for label in drawn_texts(figure) if "intraepidermal" in label.get_text()]
+    assert len({label.get_text() for label in labels}) == 6
+    assert {label.get_text().replace("\n", "") for label in labels} <= set(names.values())
+    boxes = np.array(sorted((box.y0, box.y1) for box in (label.get_window_extent() for label in labels)))
+    assert (boxes[1:, 0] >= boxes[:-1, 1]).all()

@@ -57,6 +57,22 @@ def test_names_of_lesions_cover_neither_each_other_nor_a_dot(gains, all_named):
         assert overlap.max() < 0
 
 
+def test_long_names_stand_whole_on_two_lines_and_off_the_zero_line():
+    """Four dots just above no gain, with room on all sides: not one name lies along the line."""
+    made = made_gain("mtl", "resnet", tuple(f"keratosis {k}/intraepidermal carcinoma" for k in range(4)))
+    items = [
+        item.model_copy(update={"strength": 0.1 + 0.4 * k, "gain": 0.002, "gain_low": -0.1, "gain_high": 0.1})
+        for k, item in enumerate(made.lesions)
+    ]
+    figure = gains_figure((made.model_copy(update={"lesions": tuple(items)}),))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = [text for text in axes.texts if text.get_text()]
+    assert {text.get_text().replace("\n", "") for text in names} == {item.lesion for item in items}
+    zero = axes.transData.transform((0, 0))[1]
+    assert not any(text.get_window_extent().y0 < zero < text.get_window_extent().y1 for text in names)
+
+
 def cross(a, b, c, d) -> bool:
     """Whether the lines from a to b and from c to d share a point inside both, by solving for it."""
     ways = np.column_stack([b - a, c - d])

@@ -12,13 +12,14 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from predilect.evaluation.calibration_scores import Reliability, ReliabilityBin, SystemCalibration
-from predilect.report.style import DOUBLE_COLUMN, FAINT, MARKERS, PAPER, SERIES, SINGLE_COLUMN, new_figure, shortened
+from predilect.report.style import DOUBLE_COLUMN, FAINT, MARKERS, PAPER, SERIES, SINGLE_COLUMN, new_figure, wrapped
 from predilect.report.wording import number
 
 __all__ = ["calibration_figure", "common_lesions"]
 
 _ACROSS = 4  # panels beside each other
 _LESIONS = 11  # with the site three full rows
+_TITLE = 21  # characters of a panel's title that stands on one line
 _LOOKS = {"before": (SERIES[1], MARKERS[1]), "after": (SERIES[0], MARKERS[0])}
 # Ends of the axes, the shortest that will do, and their ticks.
 _AXES = {0.2: (0, 0.01, 0.05, 0.1, 0.2), 0.5: (0, 0.02, 0.1, 0.25, 0.5), 1.0: (0, 0.05, 0.2, 0.5, 1)}
@@ -54,13 +55,14 @@ def calibration_figure(system: SystemCalibration) -> Figure:
     across = min(len(panels), _ACROSS)
     down = -(-len(panels) // across)
     width = DOUBLE_COLUMN if across > _ACROSS // 2 else SINGLE_COLUMN
-    figure = new_figure(width, 12 + (width / across - 2) * down)
+    titles = [wrapped(name, _TITLE) for name, _ in panels]
+    figure = new_figure(width, 12 + (width / across - 2 + 3 * any("\n" in title for title in titles)) * down)
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    for axes, (name, item) in zip(grid.flat, panels, strict=False):
+    for axes, title, (_, item) in zip(grid.flat, titles, panels, strict=False):
         _draw(axes, item)
-        axes.set_title(shortened(name, 21))
+        axes.set_title(title)
     figure.supxlabel("probability", fontsize=7)
     figure.supylabel("share of photographs of which it is true", fontsize=7)
     figure.legend(handles=[_handle(side) for side in _LOOKS], loc="outside upper right", ncols=2)

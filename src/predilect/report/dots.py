@@ -68,7 +68,7 @@ def lesion_figure(evaluation: Evaluation, width: float = SINGLE_COLUMN) -> Figur
         points = [Estimate(scores.map_class, scores.map_class_low, scores.map_class_high)]
         points += [Estimate(item.ap, item.ap_low, item.ap_high) for item in (scores.per_class[name] for name in names)]
         series.append(Series(system, _style(evaluation, system), points, [point.low is not None for point in points]))
-    figure = new_figure(width, HEAD + row_height(len(series)) * (1 + len(names)))
+    figure = new_figure(width, HEAD + row_height(len(series), names) * (1 + len(names)))
     axes = figure.add_subplot()
     rows = ["mAP-class", *names]
     name_rows(axes, rows)
@@ -101,7 +101,7 @@ def difference_figure(evaluation: Evaluation) -> Figure:
     across = min(len(pairs), 3)
     down = -(-len(pairs) // across)
     # Alone, it stands beside the figure of lesions, row by row.
-    row = row_height(len(lesion_systems(evaluation)) if across == 1 else 1)
+    row = row_height(len(lesion_systems(evaluation)) if across == 1 else 1, names)
     figure = new_figure(SINGLE_COLUMN if across == 1 else DOUBLE_COLUMN, down * (HEAD + row * (1 + len(names))))
     grid = figure.subplots(down, across, squeeze=False, sharey=True, sharex=True)
     for axes in grid.flat[len(pairs) :]:
@@ -155,7 +155,7 @@ def site_figure(evaluation: Evaluation, width: float = SINGLE_COLUMN) -> Figure:
         whole.append(Series(system, style, points, [point.low is not None for point in points]))
         points = [Estimate(item.top1, item.top1_low, item.top1_high) for item in (scores.per_class[name] for name in names)]
         single.append(Series(system, style, points, [point.low is not None for point in points]))
-    height = row_height(len(scored))
+    height = row_height(len(scored), names)
     figure = new_figure(width, HEAD + 9 + height * (len(metrics) + len(names)))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[len(metrics), len(names)])
     for axes, rows, series, title in (
@@ -190,7 +190,10 @@ def counts_figure(evaluation: Evaluation) -> Figure:
     if not panels:
         raise ValueError("no system of this evaluation was scored")
     longest = max(len(counts) for _, counts in panels)
-    figure = new_figure(SINGLE_COLUMN if len(panels) == 1 else DOUBLE_COLUMN, HEAD + 4 + 3.6 * longest)
+    figure = new_figure(
+        SINGLE_COLUMN if len(panels) == 1 else DOUBLE_COLUMN,
+        HEAD + 4 + longest * row_height(1, [name for _, counts in panels for name in counts]),
+    )
     grid = figure.subplots(1, len(panels), squeeze=False)
     for axes, (title, counts) in zip(grid.flat, panels, strict=True):
         names = sorted(counts, key=lambda name: -counts[name][0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from predilect.evaluation.scores import LesionGain, PredilectionGain
 from predilect.report.placing import place_names
-from predilect.report.style import DOUBLE_COLUMN, FAINT, INK, MARKERS, PAPER, SERIES, SINGLE_COLUMN, new_figure, shortened
+from predilect.report.style import DOUBLE_COLUMN, FAINT, INK, MARKERS, PAPER, SERIES, SINGLE_COLUMN, new_figure, shortened, wrapped
 from predilect.report.wording import interval, number
 
 __all__ = ["gains_figure"]
@@ -26,6 +26,7 @@ _POINTS_PER_INCH = 72
 _ACROSS = 2  # panels beside each other
 _MARKER = 3.4  # points
 _AIR = 1.6  # points around a name
+_HALO = 2.0  # points: a line behind a name leaves it free on both sides
 
 
 def gains_figure(gains: Sequence[PredilectionGain]) -> Figure:
@@ -112,7 +113,9 @@ def _name_lesions(axes: Axes, lesions: Sequence[LesionGain]) -> None:
     dots = axes.transData.transform(numbers[:, [0, 3]]) * scale
     sizes = np.array([(extent.width, extent.height) for extent in extents]) * scale + _AIR
     frame = np.array(axes.get_window_extent().extents) * scale
-    places = place_names(dots, sizes, _MARKER, _whiskers(axes, numbers) * scale, frame)
+    zero = axes.transData.transform((0, 0)) * scale
+    lines = [*_whiskers(axes, numbers) * scale, (frame[0], zero[1], frame[2], zero[1]), (zero[0], frame[1], zero[0], frame[3])]
+    places = place_names(dots, sizes, _MARKER, np.array(lines), frame)
     for dot, name, item, place in zip(dots, names, lesions, places, strict=True):
         if place is None:
             name.remove()
@@ -124,19 +127,20 @@ def _name_lesions(axes: Axes, lesions: Sequence[LesionGain]) -> None:
 
 def _annotation(axes: Axes, item: LesionGain) -> Annotation:
     name = axes.annotate(
-        shortened(item.lesion),
+        wrapped(item.lesion),
         (item.strength, item.gain),
         xytext=(0, 0),
         textcoords="offset points",
         ha="center",
         va="center",
         fontsize=5.5,
+        linespacing=1.1,
         fontweight="bold" if item.strong_without_gain else "normal",
         color=INK,
         zorder=5,
         annotation_clip=False,
     )
-    name.set_path_effects([patheffects.withStroke(linewidth=1.2, foreground=PAPER)])
+    name.set_path_effects([patheffects.withStroke(linewidth=_HALO, foreground=PAPER)])
     name.set_in_layout(False)
     return name
 

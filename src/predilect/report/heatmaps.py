@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from predilect.evaluation.scores import ClassBalance, FoldBalance, PredilectionMap
 from predilect.labels.tasks import LESION, SITE
-from predilect.report.style import DOUBLE_COLUMN, FAINT, PAPER, SINGLE_COLUMN, new_figure, shortened
+from predilect.report.style import (
+    DOUBLE_COLUMN,
+    FAINT,
+    PAPER,
+    SINGLE_COLUMN,
+    TWO_LINES,
+    name_ticks,
+    new_figure,
+    room_for,
+    shortened,
+    wrapped,
+)
 
 __all__ = [
     "CELL_COLORS",
@@ -26,6 +37,7 @@ __all__ = [
     "LIFT_LIMIT",
     "balance_figure",
     "draw_cells",
+    "name_columns",
     "plain_bar",
     "predilection_figure",
 ]
@@ -52,7 +64,7 @@ def predilection_figure(found: PredilectionMap) -> Figure:
     Cells hold their numbers where these fit. The lift has a logarithmic scale centred at 1.
     """
     width = (DOUBLE_COLUMN - _NAMES_WIDTH - 4) / 2 / max(len(found.sites), 1)
-    height = float(np.clip(width, 3.3, 6.0))
+    height = float(np.clip(width, room_for(found.lesions, 3.3), 6.0))
     figure = new_figure(DOUBLE_COLUMN, 44 + height * len(found.lesions))
     left, right = figure.subplots(1, 2, sharey=True)
     ratio, lift = np.array(found.ratio, dtype=float), np.array(found.lift, dtype=float)
@@ -67,15 +79,13 @@ def predilection_figure(found: PredilectionMap) -> Figure:
         (right, log_lift, "lift", Normalize(-end, end), lift_texts),
     ):
         mesh = draw_cells(axes, values, kind, norm, texts=texts if width >= LABELLED_CELL else None, width=width)
-        axes.set_xticks(np.arange(len(found.sites)), [shortened(site, 24) for site in found.sites], rotation=90)
+        name_columns(axes, found.sites, width)
         bar = figure.colorbar(mesh, ax=axes, location="bottom", fraction=0.03, aspect=44, pad=0.02)
         plain_bar(bar)
         if kind == "lift":
             ticks = _lift_ticks()
             bar.set_ticks(list(ticks), labels=list(ticks.values()))
-    left.set_yticks(
-        np.arange(len(found.lesions)), [f"{shortened(name)} ({n:,})" for name, n in zip(found.lesions, found.n_lesion, strict=True)]
-    )
+    name_ticks(left.yaxis, [f"{wrapped(name)} ({n:,})" for name, n in zip(found.lesions, found.n_lesion, strict=True)])
     left.set_title("share of the lesion's photographs at the site")
     right.set_title("lift over the site's base rate")
     if np.isnan(ratio).any() or np.isnan(lift).any():
@@ -98,14 +108,16 @@ def balance_figure(balance: FoldBalance) -> Figure:
         raise ValueError("the balance counts no class")
     longest = max(len(items) for _, items in panels)
     width = (DOUBLE_COLUMN / 2 - _NAMES_WIDTH) / max(len(balance.folds), 1)
-    figure = new_figure(SINGLE_COLUMN if len(panels) == 1 else DOUBLE_COLUMN, 31 + 3.9 * longest)
+    figure = new_figure(
+        SINGLE_COLUMN if len(panels) == 1 else DOUBLE_COLUMN, 31 + longest * room_for([item.name for item in balance.classes], 3.9)
+    )
     grid = figure.subplots(1, len(panels), squeeze=False)
     for axes, (title, items) in zip(grid.flat, panels, strict=True):
         counts = np.array([item.n_positive for item in items])
         texts = [[f"{n}" for n in row] for row in counts]
         mesh = draw_cells(axes, _deviation(items, balance), "lift", Normalize(-1, 1), texts=texts, width=width)
         axes.set_ylim(longest - 0.5, -0.5)
-        axes.set_yticks(np.arange(len(items)), [shortened(item.name) for item in items])
+        name_ticks(axes.yaxis, [wrapped(item.name) for item in items])
         names = ["tuning" if fold < 0 else f"{fold}" for fold in balance.folds]
         axes.set_xticks(np.arange(len(names)), [f"{name}\n{n:,}" for name, n in zip(names, balance.n_images, strict=True)])
         axes.set_xlabel("fold, and its photographs")
@@ -174,6 +186,12 @@ def draw_cells(
             text = axes.text(j, i, texts[i][j], ha="center", va="center_baseline", fontsize=size, color=color)
             text.set_in_layout(False)  # it lies inside the axes; measuring hundreds of them is slow
     return mesh
+
+
+def name_columns(axes: Axes, names: Sequence[str], width: float) -> None:
+    """Write names beneath columns `width` mm wide, upright, on two lines where these are wide enough."""
+    name_ticks(axes.xaxis, [(wrapped if width >= TWO_LINES else shortened)(name, 24) for name in names])
+    axes.tick_params(axis="x", rotation=90)
 
 
 def plain_bar(bar: Colorbar) -> None:

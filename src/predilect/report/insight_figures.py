@@ -94,7 +94,7 @@ def coincidence_figure(attention: AttentionEvaluation, order: Sequence[str]) -> 
     lesions = sorted(dict.fromkeys(row.lesion.lesion for row in rows), key=lambda name: -_mean_correlation(rows, name))
     found = {(row.system, row.lesion.lesion): row for row in rows}
     gains = any(row.gain is not None for row in rows)
-    figure = new_figure(DOUBLE_COLUMN, HEAD + row_height(len(systems)) * len(lesions))
+    figure = new_figure(DOUBLE_COLUMN, HEAD + row_height(len(systems), lesions) * len(lesions))
     panels = figure.subplots(1, 3 if gains else 2, sharey=True)
     for axes, title in zip(
         panels, ("correlation of the two maps", "overlap of their top 20 %", "gain in average precision"), strict=False
@@ -146,7 +146,7 @@ def retrieval_figure(retrieval: RetrievalEvaluation, order: Sequence[str], width
         series.append(Series(name, list(order).index(name), points, [point.low is not None for point in points]))
     first = next(iter(retrieval.systems.values()))
     chance = [getattr(first, measure).chance for measure in MEASURE_TITLES]
-    figure = new_figure(width, HEAD + row_height(len(series)) * len(MEASURE_TITLES))
+    figure = new_figure(width, HEAD + row_height(len(series), list(MEASURE_TITLES.values())) * len(MEASURE_TITLES))
     axes = figure.add_subplot()
     name_rows(axes, list(MEASURE_TITLES.values()))
     draw_dots(axes, series)

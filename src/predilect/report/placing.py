@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 _NEAR = 5.0  # points between a dot and its name from which a line joins them
 _DISTANCES = (2.6, 4.0, 6.0, 9.0, 13.0, 18.0, 24.0, 31.0, 39.0, 48.0, 60.0, 75.0, 92.0)  # points between a dot and its name
 _DIRECTIONS = np.deg2rad(np.arange(0, 360, 15))
-_TRIALS = 2  # the best of so many is taken
+_TRIALS = 4  # the best of so many is taken
 _UNREST = tuple(30.0 * 0.7**k for k in range(11))  # of the first rounds: names also take places that are so much worse, at random
 _SWEEPS = 20  # rounds after these, at most
 # What counts against a place, in points of distance.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from predilect.report.style import BAND, FAINT, MARKERS, PAPER, SERIES, shortened
+from predilect.report.style import BAND, FAINT, MARKERS, PAPER, SERIES, name_ticks, room_for, shortened, wrapped
 from predilect.report.wording import Estimate
 
 __all__ = ["HEAD", "Series", "draw_dots", "handles", "legend", "name_rows", "number_column", "remark", "row_height", "score_axis"]
@@ -31,14 +31,14 @@ class Series:
     solid: Sequence[bool]
 
 
-def row_height(n_series: int) -> float:
-    """Height in mm of a row that holds the dots of so many series."""
-    return max(3.6, 1.4 + 1.35 * n_series)
+def row_height(n_series: int, names: Sequence[str]) -> float:
+    """Height in mm of rows of these names that hold the dots of so many series."""
+    return room_for(names, max(3.6, 1.4 + 1.35 * n_series))
 
 
 def name_rows(axes: Axes, names: Sequence[str], last: int | None = None) -> None:
     """Name the rows from top to bottom, with a band behind every other one; `last` rows of space where panels must align."""
-    axes.set_yticks(np.arange(len(names)), [shortened(name) for name in names])
+    name_ticks(axes.yaxis, [wrapped(name) for name in names])
     axes.set_ylim((last or len(names)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.barh(np.arange(1, len(names), 2), 1, height=1, color=BAND, transform=axes.get_yaxis_transform(), zorder=0)

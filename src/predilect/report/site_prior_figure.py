@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from predilect.evaluation.known_site_scores import KnownSite
 from predilect.evaluation.scores import Comparison
 from predilect.report.dots import SIGNIFICANT
-from predilect.report.heatmaps import LABELLED_CELL, draw_cells, plain_bar
+from predilect.report.heatmaps import LABELLED_CELL, draw_cells, name_columns, plain_bar
 from predilect.report.rows import Series, draw_dots, legend, name_rows, number_column, remark
-from predilect.report.style import DOUBLE_COLUMN, FAINT, INK, new_figure, shortened
+from predilect.report.style import DOUBLE_COLUMN, FAINT, INK, name_ticks, new_figure, room_for, wrapped
 from predilect.report.wording import Estimate
 
 __all__ = ["effect_lesions", "site_prior_figure"]
@@ -54,7 +54,7 @@ def site_prior_figure(found: KnownSite, system: str) -> Figure:
     effects = found.effects[system]
     theta = np.array([effects.theta[effects.lesions.index(name)] for name in names])
     width = _CELLS_WIDTH / len(effects.sites)
-    figure = new_figure(DOUBLE_COLUMN, _HEAD + 4.4 * len(names))
+    figure = new_figure(DOUBLE_COLUMN, _HEAD + room_for(names, 4.4) * len(names))
     grid = figure.subplots(1, 3, sharey=True, width_ratios=[1.9, 1, 1])
     end = next((end for end in _ENDS if math.log(end) >= np.abs(theta).max()), _ENDS[-1])
     odds = [[_times(value) for value in row] for row in np.exp(theta)]
@@ -62,8 +62,8 @@ def site_prior_figure(found: KnownSite, system: str) -> Figure:
     for axes in grid[1:]:
         name_rows(axes, names)
     mesh = draw_cells(grid[0], theta, "lift", Normalize(-math.log(end), math.log(end)), texts=texts, width=width)
-    grid[0].set_yticks(np.arange(len(names)), [shortened(name) for name in names])
-    grid[0].set_xticks(np.arange(len(effects.sites)), [shortened(site, 24) for site in effects.sites], rotation=90)
+    name_ticks(grid[0].yaxis, [wrapped(name) for name in names])
+    name_columns(grid[0], effects.sites, width)
     grid[0].set_title("factor on the lesion’s odds")
     bar = figure.colorbar(mesh, ax=grid[0], location="bottom", fraction=0.04, aspect=40, pad=0.02)
     plain_bar(bar)

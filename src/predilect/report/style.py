@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.style
+import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -28,19 +30,24 @@ __all__ = [
     "SERIES",
     "SINGLE_COLUMN",
     "THEME",
+    "TWO_LINES",
     "Rendering",
     "inline_svg",
     "missing_glyphs",
+    "name_ticks",
     "new_figure",
     "render",
     "render_png",
+    "room_for",
     "shortened",
     "styled",
+    "wrapped",
 ]
 
 SINGLE_COLUMN = 85.0  # mm, the width of one printed column
 DOUBLE_COLUMN = 178.0  # mm, across both
 PNG_DPI = 300
+TWO_LINES = 5.0  # mm that two lines of small type take
 
 INK = "#1b1f2a"
 FAINT = "#667085"
@@ -62,6 +69,7 @@ THEME: Mapping[str, str] = {
 }
 
 _MM_PER_INCH = 25.4
+_SMALL = 5.5  # points
 # The first is part of matplotlib, so a figure looks the same everywhere; the others stand in for scripts it does not have.
 _FONT = "DejaVu Sans"
 _FALLBACK_FONTS = (
@@ -149,6 +157,32 @@ def shortened(name: str, limit: int = 28) -> str:
         return name
     tail = (limit - 1) // 2
     return f"{name[: limit - 1 - tail]}…{name[-tail:]}"
+
+
+def wrapped(name: str, limit: int = 28) -> str:
+    """A class name for a place with room for two lines: a longer one than `limit` is broken where its lines are most alike.
+
+    It breaks at blanks, and after slashes and hyphens; the middle of a line that is still too long is left out.
+    """
+    breaks = [at.end() for at in re.finditer(r"[ /-]", name[:-1])]
+    if len(name) <= limit or not breaks:
+        return shortened(name, limit)
+    at = min(breaks, key=lambda at: max(len(name[:at].rstrip()), len(name[at:])))
+    return f"{shortened(name[:at].rstrip(), limit)}\n{shortened(name[at:], limit)}"
+
+
+def name_ticks(axis: Axis, names: Sequence[str]) -> None:
+    """Write names at the ticks 0, 1, ... of an axis; those of two lines, from `wrapped`, are smaller and take `TWO_LINES`."""
+    axis.set_ticks(np.arange(len(names)), names)
+    for label in axis.get_ticklabels():
+        if "\n" in label.get_text():
+            label.set_fontsize(_SMALL)
+            label.set_linespacing(1.0)
+
+
+def room_for(names: Iterable[str], least: float) -> float:
+    """Height in mm of rows with such names: `least`, or more where one takes two lines."""
+    return max(least, TWO_LINES) if any("\n" in wrapped(name) for name in names) else least
 
 
 @dataclass(frozen=True, slots=True)
