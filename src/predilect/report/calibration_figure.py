@@ -19,7 +19,7 @@ __all__ = ["calibration_figure", "common_lesions"]
 
 _ACROSS = 4  # panels beside each other
 _LESIONS = 11  # with the site three full rows
-_TITLE = 21  # characters of a panel's title that stands on one line
+_TITLE = 25  # characters of a line of a panel's title, at 6.5 points
 _LOOKS = {"before": (SERIES[1], MARKERS[1]), "after": (SERIES[0], MARKERS[0])}
 # Ends of the axes, the shortest that will do, and their ticks.
 _AXES = {0.2: (0, 0.01, 0.05, 0.1, 0.2), 0.5: (0, 0.02, 0.1, 0.25, 0.5), 1.0: (0, 0.05, 0.2, 0.5, 1)}
@@ -62,7 +62,7 @@ def calibration_figure(system: SystemCalibration) -> Figure:
         axes.set_visible(False)
     for axes, title, (_, item) in zip(grid.flat, titles, panels, strict=False):
         _draw(axes, item)
-        axes.set_title(title)
+        axes.set_title(title, fontsize=6.5)
     figure.supxlabel("probability", fontsize=7)
     figure.supylabel("share of photographs of which it is true", fontsize=7)
     figure.legend(handles=[_handle(side) for side in _LOOKS], loc="outside upper right", ncols=2)
