@@ -338,4 +338,4 @@ def test_alexnet_learns_from_the_drawn_atlas_by_the_papers_recipe(tmp_path, caps
 def _with_few_resamples():
     from predilect.evaluation.evaluate import evaluate
 
-    return lambda *tables, **given: evaluate(*tables, **given, n_resamples=20, n_resamples_p=20)
+    return lambda *tables, **given: evaluate(*tables, **{**given, "n_resamples": 20, "n_resamples_p": 20})
