@@ -138,3 +138,27 @@ def test_the_help_lists_every_command(capsys):
     shown = capsys.readouterr().out
     assert all(name in shown for name in _COMMANDS)
     assert "Not a medical device" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trian atlas", 'usage Unknown command "trian". Did you mean "train"? See predilect --help'),
+        ("train", 'usage Command "train" parameter ATLAS requires an argument. See predilect train --help'),
+        ("split atlas --seed -1", 'usage Invalid value "-1" for --seed. Must be >= 0. See predilect split --help'),
+        ("report run another", "usage Nothing takes 'another'. See predilect report --help"),
+    ],
+)
+def test_wrong_usage_is_told_in_whole_sentences(capsys, command, said):
+    assert leave(*command.split(" ")) == 2
+    assert one_line(capsys.readouterr().err) == f"{said}\n"
+
+
+def test_several_settings_may_follow_one_another(monkeypatch, place, capsys):
+    given: list[object] = []
+    monkeypatch.setattr("predilect.cli.train.compare", lambda _, chosen, *__, **___: given.extend(chosen))
+    settings = ("--set", "iterations=4", "validate_every=2", "--set", "warmup=1")
+    assert leave("train", place.atlas, "--recipe", place.recipe, *settings, "--fold", 0, "--out", place.root / "never") == 0
+    (system,) = given
+    assert (system.recipe.iterations, system.recipe.validate_every, system.recipe.warmup) == (4, 2, 1)
+    assert capsys.readouterr().err == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import re
 import shlex
 import signal
 from typing import Self
@@ -14,7 +15,7 @@ from rich.console import Console
 from made_commands import leave, one_line
 from predilect.__main__ import main as start_command_line
 from predilect.cli import show
-from predilect.cli.show import command_line, print_table, training, typed
+from predilect.cli.show import command_line, counting, print_table, training, typed
 from predilect.training.trainer import Progress
 
 
@@ -85,6 +86,24 @@ def test_a_table_folds_words_in_a_terminal_only_and_loses_nothing(monkeypatch, t
     assert all(letters.count(letter) >= "".join(cells).count(letter) for letter in set("".join(cells)) - {" "})
 
 
+@pytest.mark.parametrize(("terminal", "width"), [(True, 80), (True, 100), (False, 100)])
+def test_a_table_of_paths_is_shortened_in_their_middle_and_folded_everywhere(monkeypatch, terminal, width):
+    out = io.StringIO()
+    console = Console(file=out, width=width if terminal else 400, force_terminal=terminal, color_system=None, soft_wrap=True)
+    monkeypatch.setattr("predilect.cli.show.console", console)
+    header = ["photograph", "lesions", "cannot be excluded", "site", "remarks"]
+    long = "squamous cell carcinoma/keratoacanthoma"
+    cells = [f"0.31 (0.06) {long}, present\n0.12 nevus", f"{long}\nnevus", "0.90 lower extremity", "unlike the atlas's photographs"]
+    path = f"/home/somebody/photographs/{'of a day/' * 9}first.jpeg"
+    print_table("Title", header, [[path, *cells], ["a.jpg", *cells]], words=header, paths=["photograph"])
+    shown = out.getvalue()
+    assert max(map(len, shown.splitlines())) <= width
+    assert re.search(r"/home/\S*….*first\.jpeg", shown)
+    assert "a.jpg " in shown
+    letters = "".join(shown.split())
+    assert all(letters.count(letter) >= 2 * "".join(cells).count(letter) for letter in set("".join(cells)) - {" ", "\n"})
+
+
 @pytest.mark.parametrize("resume", [(), ("--resume",)])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_training_with_the_command_that_goes_on(place, monkeypatch, capsys, resume, number, code):
@@ -141,3 +160,37 @@ def test_the_bar_of_all_trainings_counts_what_was_finished_and_what_ended_early(
         for fold, iteration in ((2, 10), (2, 40), (3, 10), (4, 100)):  # none but the last reaches its last iteration
             tell("mtl", 1, fold, Progress(iteration, 100, 0.5, 0.001, 30.0, None))
     assert totals == [2, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("width", "name", "figures"),
+    [
+        (80, "resnet-site", ["loss 3.292"]),
+        (80, "mtl-scratch", ["loss 3.292"]),
+        (100, "resnet-site", ["loss 3.292", "held out 3.645"]),
+        (160, "mtl", ["loss 3.292", "held out 3.645", "rate 1.3e-03", "67 images/s"]),
+    ],
+)
+def test_of_a_line_of_progress_figures_go_where_it_is_too_long_and_all_else_stands(monkeypatch, width, name, figures):
+    out = io.StringIO()
+    monkeypatch.setattr("predilect.cli.show.console", Console(file=out, width=width, force_terminal=True, color_system=None))
+    monkeypatch.setattr("predilect.cli.show._NO_BARS", False)
+    with training(10) as tell:
+        tell(name, 1, 2, Progress(132, 20_000, 3.292, 0.0013, 67.0, 3.645))
+    *_, whole, line = [row for row in re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "\n", out.getvalue()).splitlines() if row.strip()]
+    assert re.fullmatch(r"trainings [ ━╸╺]+ 0/10 +0:00:00 -:--:--", whole.strip())
+    told = re.fullmatch(rf"{name} seed 1 fold 2 [ ━╸╺]+ 132/20000 0:00:0\d [-:0-9]+(.*)", line.strip())
+    assert told is not None
+    assert re.split(r" {2,}", told[1].strip()) == figures
+    assert max(len(whole), len(line)) <= width
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_bar_counts_once_it_knows_of_how_many(monkeypatch, width):
+    out = io.StringIO()
+    monkeypatch.setattr("predilect.cli.show.console", Console(file=out, width=width, force_terminal=True, color_system=None))
+    with counting("checking the images") as tell:
+        tell(9_999, 10_000)
+    shown = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "\n", out.getvalue())
+    assert "?" not in shown
+    assert re.search(r"checking the images [ ━╸╺]+9999/10000 0:00:0\d [-:0-9]{7}", shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -321,7 +322,15 @@ def test_the_command_writes_the_summary_and_the_report(copied, insight, monkeypa
     monkeypatch.setattr(explain, "explain_fold", forbidden)
     assert left("explain", copied.run.path, copied.atlas.path, "--sample", SAMPLE) == 0
     shown = capsys.readouterr().out
-    assert "lesion precision@5" in shown
+    tables = {
+        line.rpartition(": ")[2].strip(): names
+        for line, names in pairwise(line for line in shown.splitlines() if line.strip())
+        if "embeddings" in line
+    }
+    assert {task: names.split() for task, names in tables.items()} == {
+        "lesion": ["system", "precision@5", "mAP@R", "nDCG@5", "nDCG"],
+        "site": ["system", "precision@5", "mAP@R"],
+    }
     assert f"numbers   {insight_path(copied.run.path)}" in shown
     written = Insight.read(insight_path(copied.run.path))
     assert written.command == "predilect explain run small --sample 6"

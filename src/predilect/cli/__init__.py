@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from predilect.cli.audit import audit_command
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
             code = app(tokens)
     except CycloptsError as error:
         errors.print("[bold red]usage[/]", end=" ")
-        errors.print(f"{error}; see predilect {' '.join(error.command_chain or ())} --help".replace("  ", " "), markup=False)
+        errors.print(_usage(error), markup=False)
         sys.exit(2)
     except PredilectError as error:
         errors.print("[bold red]error[/]", end=" ")
@@ -112,6 +112,16 @@ def _way_on(name: str) -> str | None:
     if name in _GO_ON_BY_THEMSELVES:
         return repeating_command()
     return resuming_command() if "resume" in inspect.signature(_COMMANDS.get(name, main)).parameters else None
+
+
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with the words of a command, and where it says what is right."""
+    if isinstance(error, UnusedCliTokensError):
+        said = f"Nothing takes {', '.join(map(repr, error.unused_tokens or ()))}."
+    else:
+        # Cyclopts ends with a list of commands, of which it cuts off all but the first.
+        said = str(error).partition(" Available commands:")[0]
+    return f"{' '.join(said.split())} See {' '.join(['predilect', *(error.command_chain or ()), '--help'])}"
 
 
 class _TerminatedError(KeyboardInterrupt):

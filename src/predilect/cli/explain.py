@@ -14,6 +14,7 @@ from predilect.cli.show import command_line, console, counting, counting_each, p
 from predilect.cli.train import named, whole_numbers
 from predilect.errors import RunError
 from predilect.evaluation.insight import Insight
+from predilect.labels.tasks import LESION, SITE
 from predilect.report.insight_tables import retrieval_rows
 from predilect.report.insight_wording import MEASURE_TITLES
 from predilect.report.wording import interval, number
@@ -75,10 +76,20 @@ def explain_command(
 
 
 def _print(insight: Insight) -> None:
-    rows = [
-        [row.name, *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in row.cells)]
-        for row in retrieval_rows(insight.retrieval)
-    ]
-    print_table("Photographs found by their embeddings", ["system", *MEASURE_TITLES.values()], rows)
+    measured = retrieval_rows(insight.retrieval)
+    for task in (LESION, SITE):  # one table of both would be wider than a terminal
+        titles = [title.removeprefix(f"{task} ") if title.startswith(task) else "" for title in MEASURE_TITLES.values()]
+        rows = [
+            [
+                row.name,
+                *(
+                    f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip()
+                    for cell, title in zip(row.cells, titles, strict=True)
+                    if title
+                ),
+            ]
+            for row in measured
+        ]
+        print_table(f"Photographs found by their embeddings: {task}", ["system", *filter(None, titles)], rows)
     for name, cost in insight.cost.items():
         console.print(f"time      {name}: {cost.images:,} inputs in {cost.seconds:.1f} s")

@@ -211,7 +211,7 @@ def _print_maps(files: Mapping[str, Path], results: Mapping[str, tuple[Attention
             rows.append([str(files[name]), *classes, f"{name}.attention.png"])
             shown |= {item.name for item in found}
     header = ["photograph", *tasks, "panel"]
-    print_table("Attention, and probabilities, not calibrated", header, rows, words=header)
+    print_table("Attention, and probabilities, not calibrated", header, rows, words=header, paths=("photograph", "panel"))
     boxes = missing_glyphs(shown)
     if boxes:
         console.print(f"note      no font for figures on this machine has {', '.join(boxes)}: a box stands there")

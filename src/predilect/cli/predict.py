@@ -142,13 +142,7 @@ def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> 
     if said.cases is not None:  # with those photographs that are in none of them
         answers = {**said.cases, **{name: answer for name, answer in answers.items() if isinstance(answer, str)}}
     if format_ == "table":
-        header = ["photograph" if said.cases is None else "case", "lesions", "cannot be excluded", "site", "remarks"]
-        rows = [
-            [name, *(("", "", "", f"not read: {answer}") if isinstance(answer, str) else _cells(answer))]
-            for name, answer in answers.items()
-        ]
-        title = "Most probable, not calibrated" if predictor.fitted.rule is None else "Probabilities"
-        print_table(title, header, rows, words=header)
+        _print_answers(answers, said, calibrated=predictor.fitted.rule is not None)
         for note in said.notes:
             console.print(f"note      {note}")
         return
@@ -160,6 +154,23 @@ def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> 
         sys.stdout.write(table.write_csv())
     else:
         write_table(table, out, TableError)
+
+
+def _print_answers(answers: Mapping[str, Answered], said: _Said, *, calibrated: bool) -> None:
+    what = "photograph" if said.cases is None else "case"
+    header = [what, "lesions", "cannot be excluded", "site", "remarks"]
+    rows = []
+    for name, answer in answers.items():
+        if isinstance(answer, str):  # why a photograph is not read, its error line says, which is of any length
+            rows.append([name, "", "", "", answer if said.cases is not None and name in said.cases else "not read"])
+        else:
+            rows.append([name, *_cells(answer)])
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    print_table("Probabilities" if calibrated else "Most probable, not calibrated", header, rows, words=header, paths=(what,))
+    given = next((answer.given_site for answer in answers.values() if not isinstance(answer, str)), None)
+    if given is not None:
+        console.print(f"note      site given: {given}; in brackets what the probability is without the site")
 
 
 def _put(text: str, out: Path | None) -> None:
@@ -188,9 +199,8 @@ def _cells(answer: PhotographAnswer | CaseAnswer) -> tuple[str, str, str, str]:
     """Lesions, what cannot be excluded, site and remarks."""
     before = {item.name: item for item in answer.lesions_without_site or ()}
     shown = [item for k, item in enumerate(answer.lesions) if k < _SHOWN or item.decision]
-    remarks = [] if answer.given_site is None else [f"site given: {answer.given_site}"]
-    remarks += ["unsure"] if answer.unsure else []
-    remarks += ["unlike the atlas's photographs"] if answer.unfamiliar else []
+    remarks = ["unsure"] if answer.unsure else []
+    remarks += ["unlike the atlas's\nphotographs"] if answer.unfamiliar else []
     places = [f"{place.probability:.2f} {place.name}" for place in answer.site[:_SHOWN]]
     lesions = "\n".join(_lesion(item, before.get(item.name)) for item in shown)
     return lesions, _possible(answer), "\n".join(places), "\n".join(remarks)
@@ -207,10 +217,9 @@ def _possible(answer: PhotographAnswer | CaseAnswer) -> str:
 
 
 def _lesion(item: LesionAnswer, before: LesionAnswer | None) -> str:
-    told = ["present"] if item.decision else []
-    if before is not None and f"{before.probability:.2f}" != f"{item.probability:.2f}":
-        told.append(f"{before.probability:.2f} without the site")
-    return f"{item.probability:.2f} {item.name}" + (f" ({'; '.join(told)})" if told else "")
+    changed = before is not None and f"{before.probability:.2f}" != f"{item.probability:.2f}"
+    without = f" ({before.probability:.2f})" if before is not None and changed else ""
+    return f"{item.probability:.2f}{without} {item.name}" + (", present" if item.decision else "")
 
 
 def _image_ids(paths: Sequence[Path]) -> dict[Path, str]:

@@ -47,7 +47,7 @@ def reproduce_command(
         seeds: Training seeds joined by commas, the budget's if not given.
         weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors; once for each backbone.
         from_scratch: Start every system from random weights, which the report says.
-        set_: A setting that replaces that of every recipe, as key=value; may be given several times.
+        set_: A setting that replaces that of every recipe, as key=value; several may follow one another.
         resume: Go on with a run that was stopped.
     """
     chosen = BUDGETS[budget]

@@ -46,9 +46,9 @@ __all__ = [
     "whole_numbers",
 ]
 
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)]
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative="", show_default=False)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-Weights = Annotated[tuple[str, ...], Parameter(name="--weights", negative="", show_default=False)]
+Weights = Annotated[tuple[str, ...], Parameter(name="--weights", consume_multiple=True, negative="", show_default=False)]
 
 
 def train_command(
@@ -81,7 +81,7 @@ def train_command(
         seed: Decides weights, order and augmentation.
         weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors.
         from_scratch: Start from random weights.
-        set_: A setting that replaces the recipe's, as key=value; may be given several times.
+        set_: A setting that replaces the recipe's, as key=value; several may follow one another.
         resume: Go on with a run that was stopped.
     """
     from predilect.bundle import write_bundle
@@ -148,7 +148,7 @@ def crossval_command(
         seeds: Training seeds joined by commas.
         weights: A local file of starting weights, as BACKBONE=FILE, such as resnet50=weights.safetensors; once for each backbone.
         from_scratch: Start from random weights.
-        set_: A setting that replaces the recipe's, as key=value; may be given several times.
+        set_: A setting that replaces the recipe's, as key=value; several may follow one another.
         resume: Go on with a run that was stopped.
         refit: A system to train once more on all groups, with the first seed, into the bundle OUT/bundle.
     """
