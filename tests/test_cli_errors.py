@@ -162,3 +162,24 @@ def test_several_settings_may_follow_one_another(monkeypatch, place, capsys):
     (system,) = given
     assert (system.recipe.iterations, system.recipe.validate_every, system.recipe.warmup) == (4, 2, 1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict run/bundle photographs --format parquet", "--format parquet needs a file to write: --out FILE.parquet"),
+        ("predict run/bundle photographs --out a.csv", "--out a.csv: a table for people is printed; to write a file, say --format"),
+        ("predict missing photographs", "missing: there is no such folder"),
+        (
+            "predict half photographs",
+            "half/bundle.json cannot be read: it is no whole JSON (line 1, column 2); copy the bundle again",
+        ),
+        ("refine atlas --taxonomy nope", "; a file of your own ends in .toml"),
+    ],
+)
+def test_bad_input_is_told_with_what_helps(place, monkeypatch, capsys, command, said):
+    monkeypatch.chdir(place.root)
+    (place.root / "half").mkdir(exist_ok=True)
+    (place.root / "half" / "bundle.json").write_text("{", encoding="utf-8")
+    assert leave(*command.split(" ")) == 1
+    assert said in one_line(capsys.readouterr().err)

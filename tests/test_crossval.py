@@ -108,7 +108,7 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(finished, small_atlas, 
     with pytest.raises(RunError, match=r"other seeds \(\[1\], now \[1, 2\]\)"):
         run_all(finished.path, small_atlas, small_splits, small_recipe, fabric, seeds=(1, 2), resume=True)
     other = small_recipe.model_copy(update={"iterations": 13})
-    with pytest.raises(RunError, match=r"other systems \(resnet\.recipe\.iterations 12, now 13\)"):
+    with pytest.raises(RunError, match=r"other settings \(resnet\.recipe\.iterations 12, now 13\)"):
         run_all(finished.path, small_atlas, small_splits, other, fabric, resume=True)
     assert (finished.path / "run.json").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine")

@@ -345,7 +345,7 @@ def test_a_run_that_became_read_only_is_not_resumed(small_atlas, small_splits, s
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(DiskError, match=r"runs/some\.txt cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(DiskError, match=r"runs/some\.txt cannot be written: \S*runs is not a folder$"):
         write_text(tmp_path / "runs" / "some.txt", "a")
 
 

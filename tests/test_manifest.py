@@ -280,3 +280,13 @@ def test_only_a_table_of_photographs_is_written(tmp_path):
     with pytest.raises(AtlasError, match="column 'age'"):
         write_manifest(frame.with_columns(age=pl.lit(200.0)), tmp_path / "m.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"), [("none;papule", "'none' cannot stand with other terms"), ("None", "that nothing was seen is written 'none'")]
+)
+def test_that_nothing_was_seen_is_said_in_one_way(tmp_path, cell, said):
+    path = _written(tmp_path, f"file_name,lesions\na.jpg,none\nb.jpg,{cell}\n")
+    with pytest.raises(AtlasError) as refusal:
+        read_manifest(path)
+    assert str(refusal.value).endswith(f"row 2, column 'lesions': found {cell!r}, {said}")

@@ -293,8 +293,10 @@ def test_a_runtime_is_chosen_by_name(bundle, model):
     for wrong in ("tensorrt", "onnx=", "torch=x", ""):
         with pytest.raises(ServingError, match="allowed are torch, onnx and onnx=FILE"):
             open_runtime(bundle, wrong)
-    with pytest.raises(ServingError, match=r"model\.onnx cannot be read \(No such file.*predilect export .*bundle --out"):
+    with pytest.raises(ServingError, match=r"model\.onnx cannot be read \(No such file.*predilect export \S*bundle$"):
         open_runtime(bundle, "onnx")
+    with pytest.raises(ServingError, match=r"predilect export \S*bundle --out \S*elsewhere\.onnx$"):
+        open_runtime(bundle, f"onnx={bundle.path / 'elsewhere.onnx'}")
 
 
 def leave(*arguments):

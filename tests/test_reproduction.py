@@ -282,8 +282,8 @@ def test_a_reproduction_goes_on_with_other_ensembles_and_never_with_other_system
     refused = [
         ("resnet,resnet-site,mtl", (), "was started with other systems (resnet, mtl, now resnet, resnet-site, mtl)"),
         ("resnet", (), "was started with other systems (resnet, mtl, now resnet)"),
-        ("resnet,mtl", ("--set", "iterations=3"), "was started with other systems (resnet.recipe.iterations 2, now 3)"),
-        ("resnet,mtl", ("--budget", "paper"), "was started with other systems (resnet.recipe.plateau_patience 2, now 5)"),
+        ("resnet,mtl", ("--set", "iterations=3"), "was started with other settings (resnet.recipe.iterations 2, now 3)"),
+        ("resnet,mtl", ("--budget", "paper"), "was started with other settings (resnet.recipe.plateau_patience 2, now 5)"),
     ]
     for systems, more, words in refused:
         assert reproduction.run(systems, *more, "--resume") == 1

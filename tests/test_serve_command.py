@@ -94,8 +94,9 @@ def test_on_this_machine_it_answers_under_its_names_alone_and_logs_no_request(ma
 
 def test_a_port_that_is_taken(made_run, capsys, served):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        told = refused(capsys, made_run.bundle.path, "--port", taken.getsockname()[1])
-    assert "--port" in told
+        port = taken.getsockname()[1]
+        told = refused(capsys, made_run.bundle.path, "--port", port)
+    assert told == f"error port {port} of 127.0.0.1 is in use; choose another by --port"
 
 
 def test_an_address_that_is_none(made_run, capsys, served):

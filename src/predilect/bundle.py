@@ -105,9 +105,11 @@ class Bundle:
         Raises:
             BundleError: If it is no bundle, is of another schema version, or a file is missing or changed.
         """
+        if not path.exists():
+            raise BundleError(f"{path}: there is no such folder")
         if not (path / "bundle.json").is_file():
             raise BundleError(f"{path} is not a bundle: it holds no bundle.json")
-        info = read_json(path / "bundle.json", BundleError)
+        info = read_json(path / "bundle.json", BundleError, "copy the bundle again")
         if info.get("schema_version") != _SCHEMA_VERSION:
             raise BundleError(
                 f"{path} has schema version {info.get('schema_version')!r}; this version of Predilect reads {_SCHEMA_VERSION}"

@@ -47,6 +47,9 @@ def telling(path: Path) -> Iterator[None]:
         if number is None and not isinstance(error, OSError):
             raise
         reason = str(error) if number is None else os.strerror(number) + _REMEDIES.get(number, "")
+        blocking = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+        if blocking is not None:
+            reason = f"{blocking} is not a folder"
         raise DiskError(path, reason) from error
 
 

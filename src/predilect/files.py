@@ -215,7 +215,9 @@ def read_json(path: Path, error: type[PredilectError], remedy: str | None = None
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: there is no such file{advice}") from None
-    except (OSError, ValueError) as cause:  # no text, no JSON, or a number of thousands of digits
+    except json.JSONDecodeError as cause:
+        raise error(f"{path} cannot be read: it is no whole JSON (line {cause.lineno}, column {cause.colno}){advice}") from cause
+    except (OSError, ValueError) as cause:  # no text, or a number of thousands of digits
         raise error(f"{path} cannot be read: {cause}{advice}") from cause
     except RecursionError:
         raise error(f"{path} cannot be read: its lists and objects lie too deep in each other{advice}") from None

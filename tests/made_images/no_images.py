@@ -22,7 +22,7 @@ for label, content, phrase in (
     ("film", b"\x00\x00\x00\x18ftypmp42" + bytes(300), "no image of a known format"),
     ("zeros", bytes(5000), "no image of a known format"),
     ("noise", np.random.default_rng(4).bytes(5000), "no image of a known format"),
-    ("damaged-heic", b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(300), "a HEIC"),
+    ("damaged-heic", b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(300), "it looks like a HEIC"),
     ("program", b"\x7fELF\x02\x01\x01" + bytes(500), "no image of a known format"),
 ):
     plain_case(f"no-image-{label}", lambda data=content, said=phrase: Made(data, said=said))

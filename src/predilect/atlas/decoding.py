@@ -269,7 +269,8 @@ def _kind(data: bytes) -> str:
     if data[128:132] == b"DICM":
         found = "a DICOM file"
     elif brand in HEIF_BRANDS or brand in _AVIF_BRANDS:
-        found = f"{'a HEIC' if brand in HEIF_BRANDS else 'an AVIF'} that is cut short, has a damaged header or is of a rare kind"
+        name = "a HEIC" if brand in HEIF_BRANDS else "an AVIF"  # by its first bytes, which no other format has
+        return f"it looks like {name} that is cut short, has a damaged header or is of a rare kind"
     known = ", ".join(_formats())
     return f"it is no image of a known format ({known})" + (f"; it looks like {found}" if found else "")
 

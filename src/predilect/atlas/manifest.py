@@ -252,8 +252,8 @@ def _terms(cells: pl.Series, origin: str) -> pl.Series:
     _refuse(cells, tidy.str.contains(r"^;|;;|;$"), "a term between two ';' is empty", origin)
     none = tidy.str.contains(r"(?i)(^|;)none(;|$)")
     if cells.name == "lesions":
-        allowed = f"{_NOTHING_SEEN!r} stands alone, so written: annotated, nothing seen (an empty cell is not annotated)"
-        _refuse(cells, none & (tidy != _NOTHING_SEEN), allowed, origin)
+        _refuse(cells, none & tidy.str.contains(";"), f"{_NOTHING_SEEN!r} cannot stand with other terms", origin)
+        _refuse(cells, none & (tidy != _NOTHING_SEEN), f"that nothing was seen is written {_NOTHING_SEEN!r}", origin)
     else:
         _refuse(cells, none, f"{_NOTHING_SEEN!r} is no term here; leave the cell empty", origin)
     star = tidy.str.contains(r"(^|;)\*(;|$)")

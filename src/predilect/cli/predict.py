@@ -63,10 +63,10 @@ def predict_command(
         out: The file to write instead of printing; parquet needs one.
         runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
     """
-    if (format_ == "parquet" and out is None) or (out is not None and format_ == "table"):
-        raise TableError(
-            "--format parquet needs a file, --out FILE, and a table for people is printed: --out goes with json, csv and parquet"
-        )
+    if format_ == "parquet" and out is None:
+        raise TableError("--format parquet needs a file to write: --out FILE.parquet")
+    if format_ == "table" and out is not None:
+        raise TableError(f"--out {out}: a table for people is printed; to write a file, say --format json, csv or parquet")
     if out is not None and out.suffix != f".{format_}":
         raise TableError(f"--out {out}: a file of --format {format_} ends in .{format_}")
     given = given_images(images)

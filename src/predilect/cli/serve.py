@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -101,7 +102,10 @@ def _listen(host: str, port: int) -> tuple[socket.socket, bool]:
     try:
         listening = socket.create_server((str(address[0]), port), family=family, backlog=2048)
     except OSError as error:
-        raise ServingError(f"port {port} of {host} cannot be listened at ({error.strerror}); choose another with --port") from error
+        if error.errno == errno.EADDRINUSE:
+            raise ServingError(f"port {port} of {host} is in use; choose another by --port") from error
+        reason = error.strerror if error.errno is None else os.strerror(error.errno)  # Python adds to what the system says
+        raise ServingError(f"port {port} of {host} cannot be listened at ({reason}); choose another by --port") from error
     return listening, ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
 
 

@@ -129,7 +129,14 @@ class Taxonomy(BaseModel):
         Raises:
             LabelError: As `preset` and `read`.
         """
-        return cls.read(Path(name_or_path)) if name_or_path.endswith(".toml") else cls.preset(name_or_path)
+        if name_or_path.endswith(".toml"):
+            return cls.read(Path(name_or_path))
+        try:
+            return cls.preset(name_or_path)
+        except LabelError as error:
+            if name_or_path in cls.presets():
+                raise
+            raise LabelError(f"{error}; a file of your own ends in .toml") from error
 
     def to_toml(self) -> str:
         """The taxonomy as TOML with every key written out; `from_toml` reads it back as an equal one."""

@@ -68,8 +68,10 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     """
     for key in _IDENTITY:
         if before.get(key) != now[key]:
+            same_systems = key == "systems" and before[key].keys() == now[key].keys()
+            named = "settings" if same_systems else key
             raise RunError(
-                f"{folder} was started with other {_IN_WORDS.get(key) or f'{key} ({_difference(before.get(key), now[key])})'}; "
+                f"{folder} was started with other {_IN_WORDS.get(key) or f'{named} ({_difference(before.get(key), now[key])})'}; "
                 f"resume with what it was started with, or choose another folder"
             )
 

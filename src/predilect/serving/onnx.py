@@ -72,7 +72,8 @@ class OnnxRuntime:
             ServingError: If ONNX Runtime is not installed, or the file is missing, is not as it was written, was exported from
                 another bundle or for another preprocessing.
         """
-        again = f"export it with: predilect export {bundle.path} --out {path}"
+        elsewhere = "" if path == bundle.path / MODEL_FILE else f" --out {path}"
+        again = f"export it with: predilect export {bundle.path}{elsewhere}"
         try:
             data = path.read_bytes()
         except OSError as error:
