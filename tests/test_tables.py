@@ -102,6 +102,20 @@ def test_the_terminal_tables_print_each_number_and_no_empty_metric():
     assert "top-1" not in lesions_only
 
 
+def test_the_terminal_tables_say_why_there_are_no_intervals_and_show_no_mean_over_one_fold():
+    whole = made_evaluation(12, 9)
+    (lesion, _) = terminal_tables(whole)
+    assert str(lesion.title) == "Lesion scores of held-out photographs, with 95 % intervals"
+    assert "mAP-class, fold mean" in [column.header for column in lesion.columns]
+    resnet = whole.systems["resnet"]
+    bounds = dict.fromkeys(name for name in type(resnet.lesion).model_fields if name.endswith(("_low", "_high")))
+    unsure = resnet.model_copy(update={"lesion": resnet.lesion.model_copy(update=bounds)})
+    folds = whole.folds.model_copy(update={"folds": (-1,)})
+    (few,) = terminal_tables(whole.model_copy(update={"systems": {"resnet": unsure}, "folds": folds}))
+    assert str(few.title) == "Lesion scores of held-out photographs; no intervals: fewer than 10 groups"
+    assert [column.header for column in few.columns] == ["system", "mAP-class", "mAP-image"]
+
+
 def test_lesions_stand_as_rows_with_the_best_as_printed_marked(evaluation):
     (table,) = lesion_tables(evaluation)
     assert table.systems == ("resnet", "mtl")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rich import box
 from rich.table import Table
 
+from predilect.evaluation.intervals import MIN_POSITIVE_GROUPS
 from predilect.evaluation.scores import Comparison, Evaluation, LesionScores, SiteScores, SystemScores
 from predilect.labels.tasks import LESION, SITE
 from predilect.report.published import Published
@@ -148,15 +149,19 @@ def headline_table(evaluation: Evaluation, *, by_seed: bool = False) -> list[Hea
 def terminal_tables(evaluation: Evaluation) -> list[Table]:
     """The headline numbers for the terminal: a table per task, a row per system, so that any number of systems fits into eighty columns.
 
-    Tasks, systems and metrics without a number are left out.
+    Tasks, systems and metrics without a number are left out, and so is a mean over folds where there is one: it has no other number.
     """
     tables = []
+    one_fold = evaluation.folds is not None and len(evaluation.folds.folds) == 1
     for task, metrics in HEADLINE_METRICS.items():
         rows = [row for row in headline_table(evaluation) if any(row.estimates[metric].value is not None for metric in metrics)]
-        shown = {metric: name for metric, name in metrics.items() if any(row.estimates[metric].value is not None for row in rows)}
+        told = {metric: name for metric, name in metrics.items() if not (one_fold and metric == "map_class_fold_mean")}
+        shown = {metric: name for metric, name in told.items() if any(row.estimates[metric].value is not None for row in rows)}
         if not rows:
             continue
-        title = f"{task.capitalize()} scores of held-out photographs, with 95 % intervals"
+        sure = any(row.estimates[metric].low is not None for row in rows for metric in shown)
+        intervals = ", with 95 % intervals" if sure else f"; no intervals: fewer than {MIN_POSITIVE_GROUPS} groups"
+        title = f"{task.capitalize()} scores of held-out photographs{intervals}"
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("system", no_wrap=True)
         for name in shown.values():
