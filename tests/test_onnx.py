@@ -332,7 +332,7 @@ def test_predict_without_an_export_says_how_to_make_one(bundle, photographs, cap
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1
-    assert f"predilect export {bundle.path} --out" in shown.err
+    assert shown.err.endswith(f"export it with: predilect export {bundle.path}\n")
 
 
 @pytest.mark.slow
