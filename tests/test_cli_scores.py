@@ -106,7 +106,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_resampling(place, tmp
         leave("evaluate", "--predictions", table, "--truth", place.run / "truth.parquet", "--out", tmp_path / "file" / "scores")
         == 1
     )
-    assert "cannot be written: Not a directory" in one_line(capsys.readouterr().err)
+    assert f"cannot be written: {tmp_path / 'file'} is not a folder" in one_line(capsys.readouterr().err)
 
 
 def test_no_folder_is_left_behind_where_the_tables_cannot_be_scored(place, tmp_path, capsys, monkeypatch):
