@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from pathlib import Path
@@ -23,6 +24,8 @@ def make_fabric(precision: Literal["auto", "bf16", "fp32"]) -> Fabric:
     bf16 = precision == "bf16" or (precision == "auto" and _computes_bf16(on_gpu=on_gpu))
     many = torch.distributed.is_torchelastic_launched()
     local = int(os.environ["LOCAL_WORLD_SIZE"]) if many else 1
+    # Fabric greets with its precision on standard error, amid what a command says itself; run.json has it.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if on_gpu else "cpu",
         devices=local,
