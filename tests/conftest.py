@@ -79,6 +79,12 @@ def fabric() -> Fabric:
     return make_fabric("fp32")
 
 
+@pytest.fixture(scope="session", params=["fp32", "bf16"])
+def either_fabric(request) -> Fabric:
+    """In each precision, for what must hold to the bit; a processor without bf16 emulates it."""
+    return make_fabric(request.param)
+
+
 @pytest.fixture(scope="session")
 def small_recipe() -> Recipe:
     return Recipe(

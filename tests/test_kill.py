@@ -280,6 +280,7 @@ OTHERS = {
     ),
     "validated": (["average_decay=0.9", "optimizer=sgd", "schedule=plateau", "plateau_patience=1", "validate_every=4", "iterations=40"], {}),
     "two threads": (["preprocessing.crop=64", "preprocessing.jitter=[64,72]", "preprocessing.test_side=64", "batch_size=16", "iterations=12"], {"threads": 2, "checkpoints": 3}),
+    "bf16": (["precision=bf16", "iterations=40"], {}),
     # Its 57 million weights make checkpoints of half a gigabyte; dropout stands between its layers.
     "alexnet": (
         ["backbone=alexnet", "optimizer=sgd", "preprocessing.crop=64", "preprocessing.jitter=[64,72]", "preprocessing.test_side=64", "iterations=10"],

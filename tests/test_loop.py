@@ -30,20 +30,26 @@ def test_sixteen_photographs_are_learnt_by_heart(fabric, small_atlas, small_reci
     np.testing.assert_allclose(scores["site"].sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(fabric, small_atlas, small_recipe, tmp_path):
-    first, _ = train(fabric, small_atlas, small_recipe, tmp_path / "a")
+def test_the_same_seed_gives_the_same_weights_and_scores_and_another_seed_others(
+    either_fabric, small_atlas, small_recipe, tmp_path
+):
+    first, _ = train(either_fabric, small_atlas, small_recipe, tmp_path / "a")
     torch.manual_seed(99)  # what went on before must not matter
-    again, _ = train(fabric, small_atlas, small_recipe, tmp_path / "b")
-    other, _ = train(fabric, small_atlas, small_recipe, tmp_path / "c", seed=2)
+    again, _ = train(either_fabric, small_atlas, small_recipe, tmp_path / "b")
+    other, _ = train(either_fabric, small_atlas, small_recipe, tmp_path / "c", seed=2)
     assert same(first, again)
     assert not same(first, other)
+    images, rows = small_atlas.images(), np.arange(len(small_atlas))
+    scores, scores_again, scores_of_other = (predict(either_fabric, network, images, rows) for network in (first, again, other))
+    for task, values in scores.items():
+        assert values.tobytes() == scores_again[task].tobytes() != scores_of_other[task].tobytes(), task
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_loader_processes_change_nothing(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
-    alone, _ = train(fabric, small_atlas, small_recipe, tmp_path / "a")
+def test_loader_processes_change_nothing(either_fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    alone, _ = train(either_fabric, small_atlas, small_recipe, tmp_path / "a")
     monkeypatch.setattr(trainer, "default_workers", lambda _: 2)
-    helped, _ = train(fabric, small_atlas, small_recipe, tmp_path / "b")
+    helped, _ = train(either_fabric, small_atlas, small_recipe, tmp_path / "b")
     assert same(alone, helped)
 
 

@@ -32,16 +32,19 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def make_bundle(folder, precision):
     labels = LabelSpace((Task("lesion", tuple(f"l{k}" for k in range(8))), Task("site", tuple(f"s{k}" for k in range(5)))))
-    recipe = Recipe(name="real", backbone="resnet18", weights=str(WEIGHTS), preprocessing=Preprocessing())
+    recipe = Recipe(name="real", backbone="resnet18", weights=str(WEIGHTS), preprocessing=Preprocessing(), precision=precision)
     network = build_network(labels, recipe, 1).eval()
     with torch.no_grad():  # untrained heads all but agree on every photograph: spread their scores
         for head in network.heads.values():
             head.weight.mul_(20)
-    folder = tmp_path_factory.mktemp("real")
     return write_bundle(folder / "bundle", Refit(system("mtl", recipe), network, {"sources": []}))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("real"), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +80,17 @@ def test_whole_files_get_the_same_scores_without_predilect(bundle, model):
         found = session.run(tasks, {"photographs": np.asarray(Image.open(path).convert("RGB"))[None]})
         for task, values in zip(tasks, found, strict=True):
             assert np.abs(values[0] - scores[task]).max() < TOLERANCE
+
+
+def test_a_network_in_bf16_says_what_the_model_says_but_for_its_rounding(bundle, model, tmp_path):
+    """The model computes in fp32, to within `TOLERANCE` of PyTorch in fp32; bf16 keeps 8 binary digits in each layer of the backbone."""
+    rounding = make_bundle(tmp_path, "bf16")
+    expected, found = (
+        scores_of_files(runtime.observe, bundle.preprocessing, PHOTOGRAPHS)
+        for runtime in (OnnxRuntime.open(model, bundle), TorchRuntime.of(rounding))
+    )
+    distances = np.concatenate(
+        [np.abs(found[path][task] - values) for path, scores in expected.items() for task, values in scores.items()]
+    )
+    assert TOLERANCE < distances.max() < 0.2  # heads that were spread by 20 spread the rounding, too
+    assert np.median(distances) < 0.002

@@ -13,6 +13,7 @@ from made_commands import leave, one_line
 from predilect.files import seal
 from predilect.run import Run
 from predilect.run.record import read_record, write_record
+from predilect.training import crossval
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -89,6 +90,29 @@ def test_a_refit_that_no_longer_serves_is_trained_again(place, run, command, spo
     assert ((folder / WEIGHTS).read_bytes() == before) == (spoil is remove_weights)
     assert ((made / "model.safetensors").read_bytes() == model) == (spoil is remove_weights)
     assert not (folder / STATE).exists()
+
+
+def test_a_bundle_of_folds_that_were_trained_again_is_not_passed_off_as_theirs(place, run, capsys):
+    fold, bundle = run / "mtl" / "seed-1" / "fold-0", run / "bundle"
+    shutil.rmtree(fold)
+    assert leave(*resumed(place, run)) == 0  # the same training gives the same predictions
+    kept = files_of(bundle)
+    shutil.rmtree(fold)
+    predict = crossval.predict
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crossval, "predict", lambda *a, **k: {task: scores[::-1] for task, scores in predict(*a, **k).items()})
+        capsys.readouterr()
+        assert leave(*resumed(place, run)) == 1
+    shown = capsys.readouterr()
+    assert "report    " in shown.out
+    assert one_line(shown.err) == (
+        f"error {bundle} was fitted on other predictions of mtl than {run} holds now; remove it, and give the same command again "
+        "to make it anew\n"
+    )
+    assert files_of(bundle) == kept
+    shutil.rmtree(bundle)
+    assert leave(*resumed(place, run)) == 0
+    assert files_of(bundle) != kept
 
 
 @pytest.mark.parametrize("after", range(4))

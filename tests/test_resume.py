@@ -46,8 +46,10 @@ def killed_after(iteration):
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "keep": "last", "schedule": "plateau", "plateau_patience": 1}])
 @pytest.mark.parametrize("after", [1, 5, 9])
-def test_a_resumed_training_ends_with_the_same_weights(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, changes, after):
-    once = partial(train, fabric, small_atlas, small_recipe.model_copy(update=changes))
+def test_a_resumed_training_ends_with_the_same_weights(
+    either_fabric, small_atlas, small_recipe, tmp_path, monkeypatch, changes, after
+):
+    once = partial(train, either_fabric, small_atlas, small_recipe.model_copy(update=changes))
     assert_resumed_ends_the_same(once, tmp_path, monkeypatch, on_progress=killed_after(after))
 
 
@@ -91,10 +93,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_training_killed_in_random_iterations_ends_the_same(fabric, small_atlas, small_recipe, tmp_path, monkeypatch, kind):
+def test_a_training_killed_in_random_iterations_ends_the_same(
+    either_fabric, small_atlas, small_recipe, tmp_path, monkeypatch, kind
+):
     settings, dropout = KINDS[kind]
     recipe = small_recipe.model_copy(update={"iterations": 24, "validate_every": 30, **settings})
-    once = partial(train, fabric, small_atlas, recipe, dropout=dropout)
+    once = partial(train, either_fabric, small_atlas, recipe, dropout=dropout)
     whole, fitted = once(tmp_path / "whole")
     for iteration in sorted(random.Random(kind).sample(range(2, 25), 4)):
         with killed_in(monkeypatch, iteration), pytest.raises(KilledError):

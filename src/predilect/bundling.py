@@ -85,7 +85,8 @@ def make_bundle(
         measured = measure(
             truth, {system: predictions}, aim=aim, max_miss_rate=max_miss_rate, n_resamples_p=_NO_P, on_progress=on_progress
         )
-        made = replace(refitted, provenance={**refitted.provenance, "made_by": command})
+        fitted_on = run.predictions_checksums(system)
+        made = replace(refitted, provenance={**refitted.provenance, "fitted_on": fitted_on, "made_by": command})
         bundle = write_bundle(folder, made, fitted.with_familiarity(found), Tested(truth, measured))
         if index:
             steps = partial(tell, "making small photographs")

@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
 from predilect.cli.data import splits_of
+from predilect.cli.device import fabric_of_run
 from predilect.cli.show import command_line, console, counting, counting_each, training
 from predilect.cli.train import Flag, Weights, local_weights
 from predilect.errors import BundleError, RunError
@@ -73,19 +74,12 @@ def bundle_command(
 
     from predilect.bundling import make_bundle
     from predilect.training.crossval import refit
-    from predilect.training.devices import make_fabric
     from predilect.training.folds import TrainedFolds
 
     splits = splits_of(cases)
     folds = TrainedFolds.of(opened, cases, splits)
     chosen = _as_trained(folds, system, weights)
-    fabric = make_fabric(chosen.recipe.precision)
-    precision = str(fabric.strategy.precision.precision)
-    if precision != opened.info["precision"]:
-        raise RunError(
-            f"{run} was trained in {opened.info['precision']}, and this machine computes the recipe {chosen.recipe.name} in {precision}; "
-            f"make the bundle where the run was made"
-        )
+    fabric = fabric_of_run(opened)
     with opened.held() if fabric.is_global_zero else nullcontext():
         with counting("checking the images") as check:
             cases.check_images(check)

@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
 from predilect.cli.data import splits_of
+from predilect.cli.device import fabric_of_run
 from predilect.cli.insight import print_credits
 from predilect.cli.show import Seed, command_line, console, counting
 from predilect.report.cases_page import write_cases_page
@@ -51,13 +52,11 @@ def cases_command(
         worst: How many of those to show whose lesions (or, for a system without lesions, whose site) the system ranked worst.
     """
     from predilect.insight.cases import CaseChoice, make_cases
-    from predilect.training.devices import make_fabric
     from predilect.training.folds import TrainedFolds
 
     opened, photographs = Run.open(run), Atlas.open(atlas)
     folds = TrainedFolds.of(opened, photographs, splits_of(photographs))
-    recipe = folds.recipe(system)
-    fabric = make_fabric(recipe.precision)
+    fabric = fabric_of_run(opened)
     if not fabric.is_global_zero:  # of several processes one is enough
         return
     chosen_seed = opened.info["seeds"][0] if seed is None else seed

@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from predilect.atlas.folder import Atlas
 from predilect.cli.data import splits_of
+from predilect.cli.device import fabric_of_run
 from predilect.cli.show import command_line, console, counting, counting_each, print_table
 from predilect.cli.train import named, whole_numbers
 from predilect.errors import RunError
@@ -49,19 +50,19 @@ def explain_command(
             weights, which takes some 60 passes for each and each head; 0 leaves these checks out.
     """
     from predilect.insight.explain import explain_folds, summarise
-    from predilect.training.devices import make_fabric
     from predilect.training.folds import TrainedFolds
 
     opened, photographs = Run.open(run), Atlas.open(atlas)
     folds = TrainedFolds.of(opened, photographs, splits_of(photographs))
     chosen = opened.systems if systems is None else named(systems)
-    recipes = [folds.recipe(name) for name in chosen]
+    for name in chosen:
+        folds.recipe(name)  # a system that the run has not is told first
     chosen_seeds = opened.info["seeds"] if seeds is None else whole_numbers(seeds)
     for seed in chosen_seeds:
         if seed not in opened.info["seeds"]:
             raise RunError(f"{run} has no seed {seed}: allowed are {', '.join(map(str, opened.info['seeds']))}")
     opened.predictions()  # of an unfinished run nothing can be summed up: better told now than hours later
-    fabric = make_fabric(recipes[0].precision)
+    fabric = fabric_of_run(opened)
     if not fabric.is_global_zero:  # of several processes one is enough
         return
     with opened.held(), counting("looking") as tell:

@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from predilect.atlas.folder import Atlas
 from predilect.atlas.splits import Splits
 from predilect.cli.data import SPLITS_FILE, note_stale_audit, split_atlas, splits_of
+from predilect.cli.device import fabric_to_train
 from predilect.cli.show import (
     Seed,
     command_line,
@@ -86,13 +87,12 @@ def train_command(
     """
     from predilect.bundle import write_bundle
     from predilect.training.crossval import train_whole
-    from predilect.training.devices import make_fabric
     from predilect.training.start import start_run
 
     (chosen,) = with_weights([system(system_name, Recipe.open(recipe, set_))], local_weights(weights), from_scratch=from_scratch)
     opened = Atlas.open(atlas)
     splits = splits_of(opened)
-    fabric = make_fabric(chosen.recipe.precision)
+    fabric = fabric_to_train(chosen.recipe, out, resume=resume)
     if fold is not None:
         compare(opened, [chosen], out, seeds=[seed], folds=[fold], fabric=fabric, resume=resume)
         return
@@ -213,11 +213,9 @@ def run_folds(
     Raises:
         PredilectError: If anything the user gave cannot be used.
     """
-    from predilect.training.devices import make_fabric  # loads torch, which takes seconds
-
     if not (out / "run.json").exists():
         check_place(out)  # before an atlas is split, which may take minutes
-    fabric = make_fabric(systems[0].recipe.precision)
+    fabric = fabric_to_train(systems[0].recipe, out, resume=resume)
     if fabric.is_global_zero and not (atlas.path / SPLITS_FILE).exists():
         split_atlas(atlas, folds=n_folds)
     fabric.barrier()
@@ -312,6 +310,7 @@ def compare(
         print_headline(evaluation)
         console.print(f"report    {out / 'report' / 'report.html'}")
         if refit_name is not None:
+            _check_current(bundle, run, refit_name)
             console.print(f"bundle    {bundle}")
 
 
@@ -330,6 +329,21 @@ def _holds(bundle: Path, system_name: str) -> bool:
     if found != system_name:
         raise RunError(f"{bundle} holds {found}, not {system_name}; move it elsewhere to refit {system_name} in its place")
     return True
+
+
+def _check_current(bundle: Path, run: Run, system_name: str) -> None:
+    """Refuse a bundle from before folds were trained again, which has another calibration and may have other weights.
+
+    Raises:
+        RunError: If the run's predictions are no longer those that it was fitted on.
+    """
+    from predilect.bundle import Bundle
+
+    if Bundle.open(bundle).provenance.get("fitted_on") != run.predictions_checksums(system_name):
+        raise RunError(
+            f"{bundle} was fitted on other predictions of {system_name} than {run.path} holds now; "
+            f"remove it, and give the same command again to make it anew"
+        )
 
 
 def named(systems: str) -> list[str]:

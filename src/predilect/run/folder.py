@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import polars as pl
 
@@ -146,6 +146,11 @@ class Run:
         return list(self.info["systems"])
 
     @property
+    def precision(self) -> Literal["bf16", "fp32"]:
+        """In which the run began, and goes on, on whatever device."""
+        return "bf16" if self.info["precision"].startswith("bf16") else "fp32"
+
+    @property
     def plan(self) -> ReportPlan:
         """What the report shows beside the trained systems."""
         return ReportPlan.of(self.info["plan"])
@@ -213,6 +218,16 @@ class Run:
         """
         result = self.fold_result(system, seed, fold)
         return None if result is None else result["files"].get(str(WEIGHTS_FILE))
+
+    def predictions_checksums(self, system: str) -> dict[str, str]:
+        """SHA-256 of what each finished fold of a system predicted, by its folder such as ``seed-1/fold-0``.
+
+        Raises:
+            RunError: If the file that says so is damaged, or was changed.
+        """
+        parts = [(seed, fold) for seed in self.info["seeds"] for fold in self.info["folds"]]
+        results = {f"seed-{seed}/fold-{fold}": self.fold_result(system, seed, fold) for seed, fold in parts}
+        return {part: result["files"][str(PREDICTIONS_FILE)] for part, result in results.items() if result is not None}
 
     def fold_weights(self, system: str, seed: int, fold: int) -> Path:
         """The file of the weights that a finished fold was tested with.

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 
-__all__ = ["describe_device", "make_fabric"]
+__all__ = ["computes_bf16", "describe_device", "make_fabric"]
 
 
 def make_fabric(precision: Literal["auto", "bf16", "fp32"]) -> Fabric:
@@ -21,7 +21,7 @@ def make_fabric(precision: Literal["auto", "bf16", "fp32"]) -> Fabric:
         precision: Of the backbone; ``auto`` is bf16 where the device has instructions for it, else fp32.
     """
     on_gpu = torch.cuda.is_available()
-    bf16 = precision == "bf16" or (precision == "auto" and _computes_bf16(on_gpu=on_gpu))
+    bf16 = precision == "bf16" or (precision == "auto" and computes_bf16())
     many = torch.distributed.is_torchelastic_launched()
     local = int(os.environ["LOCAL_WORLD_SIZE"]) if many else 1
     # Fabric greets with its precision on standard error, amid what a command says itself; run.json has it.
@@ -50,10 +50,10 @@ def describe_device(fabric: Fabric) -> dict[str, str | int]:
     }
 
 
-def _computes_bf16(*, on_gpu: bool) -> bool:
-    if on_gpu:
+def computes_bf16() -> bool:
+    """Whether the best device has instructions for bf16; one without them only emulates it, slower than fp32."""
+    if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Without its own instructions a processor only emulates bf16, slower than fp32.
     return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001 - torch offers no public question
 
 

@@ -71,7 +71,7 @@ def start_run(
             raise SplitError(f"{atlas.path} has no fold {fold}: allowed are {', '.join(map(str, np.unique(splits.folds)))}")
     material = Material.of(atlas, splits)
     for item in systems:
-        _try_out(material.truth.labels.restricted_to(item.tasks), item.recipe)
+        _try_out(material.truth.labels.restricted_to(item.tasks), item.recipe, fabric)
     asked_for = _asked_for(atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command)
     info = {**asked_for, "plan": (plan or ReportPlan()).record()}
     tested = np.flatnonzero(np.isin(material.folds, list(folds)))
@@ -137,13 +137,13 @@ def _random_start(systems: Sequence[System]) -> list[str]:
     return [f"From random weights, without ImageNet: {', '.join(names)}."] if names else []
 
 
-def _try_out(labels: LabelSpace, recipe: Recipe) -> None:
-    """Make a system's network once and show it a blank batch, so that what cannot work fails before anything is written."""
-    network = build_network(labels, recipe, 0).eval()
+def _try_out(labels: LabelSpace, recipe: Recipe, fabric: Fabric) -> None:
+    """Make a system's network once and show it a blank batch as a training will, so that what cannot work fails before anything is written."""
+    network = build_network(labels, recipe, 0).eval().to(fabric.device)
     crop = recipe.preprocessing.crop
     try:
-        with torch.no_grad():
-            network(torch.zeros(2, 3, crop, crop))
+        with torch.no_grad(), fabric.autocast():
+            network(torch.zeros(2, 3, crop, crop, device=fabric.device))
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(f"the backbone {recipe.backbone} cannot take crops of {crop} pixels: {reason}") from error
