@@ -67,12 +67,39 @@ def test_no_group_of_the_test_fold_or_of_the_slice_is_trained_on(small_atlas, sm
         assert sum(map(len, parts)) == len(small_atlas)
 
 
-def test_a_slice_without_any_known_label_is_refused(small_atlas, small_splits):
+@pytest.mark.parametrize(
+    ("held_out", "share", "known", "said"),
+    [
+        (0, 0.2, "none", "photographs to learn from without fold 0, none has a known label of site; label some of them"),
+        (0, 0.0, "fold 0", "photographs to learn from without fold 0, none has a known label of site; label some of them"),
+        (None, 0.0, "none", "36 photographs to learn from, none has a known label of site; label some of them"),
+        (
+            0,
+            0.2,
+            "learnt from",
+            "photographs to watch the training without fold 0, none has a known label of site; make fewer folds or",
+        ),
+        (
+            None,
+            0.2,
+            "learnt from",
+            "photographs to watch the training, none has a known label of site; take another validation_share",
+        ),
+    ],
+)
+def test_a_part_of_a_training_without_any_known_label_is_refused(
+    small_atlas, small_splits, monkeypatch, held_out, share, known, said
+):
     material = Material.of(small_atlas, small_splits)
-    material.truth.values["site"][:] = -1
-    with pytest.raises(SplitError, match="none has a known label of site"):
-        material.training_data(small_atlas.labels.restricted_to(["site"]), 0, 0.2, 1)
-    assert len(material.training_data(small_atlas.labels, 0, 0.2, 1).validation_rows)
+    data = material.training_data(small_atlas.labels, held_out, share, 1)
+    # The slice is drawn by the labels, and is to stay where it is when they go.
+    sliced = np.isin(np.flatnonzero(material.folds != held_out), data.validation_rows)
+    monkeypatch.setattr("predilect.training.material.training_slice", lambda *_, **__: sliced)
+    keeping = {"none": [], "fold 0": np.flatnonzero(material.folds == 0), "learnt from": data.train_rows}[known]
+    material.truth.values["site"][np.setdiff1d(np.arange(len(small_atlas)), keeping)] = -1
+    with pytest.raises(SplitError, match=said):
+        material.training_data(small_atlas.labels.restricted_to(["site"]), held_out, share, 1)
+    assert len(material.training_data(small_atlas.labels, held_out, share, 1).train_rows) == len(data.train_rows)
 
 
 def test_the_same_seed_predicts_the_same_bytes(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):

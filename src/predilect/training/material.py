@@ -66,11 +66,16 @@ class Material:
             assert self.truth.groups is not None
             balanced = np.concatenate([self.truth.values[name][rows] for name in self.truth.labels.names], axis=1)
             inside = training_slice(balanced, self.truth.groups[rows], fraction=share, seed=seed)
-        for part, what in ((rows[~inside], "to learn from"), (rows[inside], "to watch the training")):
-            if share > 0 and not any((self.truth.values[name][part] >= 0).any() for name in labels.names):
+        parts = [(rows[~inside], "to learn from", "label some of them")]
+        if share > 0:
+            folds = "" if held_out is None else "make fewer folds or "
+            parts.append((rows[inside], "to watch the training", f"{folds}take another validation_share"))
+        without = "" if held_out is None else f" without fold {held_out}"
+        for part, what, remedy in parts:
+            if not any((self.truth.values[name][part] >= 0).any() for name in labels.names):
                 raise SplitError(
-                    f"{self.atlas.path}: of the {len(part)} photographs {what} without fold {held_out}, none has a known label of "
-                    f"{' or '.join(labels.names)}; make fewer folds or another validation_share"
+                    f"{self.atlas.path}: of the {len(part)} photographs {what}{without}, none has a known label of "
+                    f"{' or '.join(labels.names)}; {remedy}"
                 )
         return TrainingData(
             images=self.atlas.images(),
