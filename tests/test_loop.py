@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from made_training import ALL, log_lines, same, train, training_data
 from predilect.errors import RunError
-from predilect.training import trainer
+from predilect.training import loop, trainer
 from predilect.training.devices import make_fabric
 from predilect.training.inference import predict, validation_losses
 from predilect.training.loop import fit
@@ -112,6 +113,28 @@ def test_bf16_computes_the_backbone_and_nothing_else(small_atlas, small_recipe, 
         # Averaging and softmax in fp32 of scores that were rounded before would leave far fewer different ones.
         assert (exact.bfloat16().float() != exact).float().mean() > 0.9, task
         assert len(np.unique(values)) > len(np.unique(exact.bfloat16().float())), task
+
+
+def test_progress_follows_the_clock_and_the_log_does_not(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
+    """Steps of 0.4 seconds, and a log line only at the end: told after every third step, and at the end."""
+    recipe = small_recipe.model_copy(update={"iterations": 11, "validate_every": 1000})
+    often = recipe.model_copy(update={"validate_every": 30})
+    train(fabric, small_atlas, recipe, tmp_path / "untold")
+    train(fabric, small_atlas, often, tmp_path / "often")  # a log line after every third step
+    now, told = [0.0], []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    step = trainer.train_step
+    monkeypatch.setattr(trainer, "train_step", lambda *a, **k: now.append(now.pop() + 0.4) or step(*a, **k))
+    train(fabric, small_atlas, recipe, tmp_path / "told", on_progress=told.append)
+    assert [progress.iteration for progress in told] == [3, 6, 9, 11]
+    assert log_lines(tmp_path / "told") == log_lines(tmp_path / "untold")
+    logged = log_lines(tmp_path / "often")
+    assert [line["iteration"] for line in logged] == [3, 6, 9, 11]
+    assert [progress.learning_rate for progress in told] == [line["learning_rate"] for line in logged]
+    assert told[0].loss == logged[0]["loss"]
+    assert told[1].loss == pytest.approx((logged[0]["loss"] + logged[1]["loss"]) / 2)
+    assert [progress.images_per_second for progress in told] == pytest.approx([8 / 0.4] * 4)
+    assert [progress.validation_loss for progress in told[:-1]] == [None] * 3
 
 
 def test_a_diverging_training_says_so(fabric, small_atlas, small_recipe, tmp_path):

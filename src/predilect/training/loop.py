@@ -19,6 +19,7 @@ from predilect.vision.network import Network
 __all__ = ["Fitted", "fit"]
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_SECONDS_BETWEEN_TELLINGS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def fit(
         identity: Hash of all that decides the training, kept in the checkpoint.
         drops: Iterations after which the rate falls, for a refit without validation.
         stop_at: End after so many iterations, for a refit; the schedule stays that of the recipe.
-        on_progress: Told after each log line.
+        on_progress: Told after each log line, and about once a second between them.
 
     Raises:
         RunError: If the checkpoint cannot be used, or is missing though there is a log, or the loss is no longer finite.
@@ -101,6 +102,7 @@ def _drive(training: Trainer, on_progress: Callable[[Progress], None] | None) ->
     state, recipe = training.state, training.recipe
     has_validation = len(training.data.validation_rows) > 0
     start, begun, saved = state.iteration, time.perf_counter(), time.perf_counter()
+    told = begun
     at_end = stop = False
     # Of several processes each would stop after a step of its own: there the last checkpoint must do.
     with held_signals(hold=training.fabric.world_size == 1) as asked_to_stop:
@@ -108,11 +110,14 @@ def _drive(training: Trainer, on_progress: Callable[[Progress], None] | None) ->
             training.step(parts)
             at_end = state.iteration == training.stop_at
             validates = has_validation and (state.iteration % recipe.validate_every == 0 or at_end)
-            if validates or at_end or state.iteration % training.log_every == 0:
+            logs = validates or at_end or state.iteration % training.log_every == 0
+            # Log lines may be many minutes apart, and a person watches.
+            if logs or (on_progress is not None and time.perf_counter() - told >= _SECONDS_BETWEEN_TELLINGS):
                 rate = (state.iteration - start) * recipe.batch_size / (time.perf_counter() - begun)
-                progress = training.log(training.validate() if validates else None, rate)
+                progress = training.log(training.validate() if validates else None, rate) if logs else training.standing(rate)
                 if on_progress is not None:
                     on_progress(progress)
+                    told = time.perf_counter()
             stop = asked_to_stop()
             if stop or state.ended or at_end or time.perf_counter() - saved >= _SECONDS_BETWEEN_CHECKPOINTS:
                 training.save()

@@ -218,21 +218,24 @@ class Trainer:
         Raises:
             RunError: If the loss is no longer finite.
         """
-        state = self.state
-        means = {task: float(total) / self.steps for task, total in self.losses.items()}
-        loss, rate = self._finite(sum(means.values())), self.schedule.rate(state.iteration - 1)
+        means = self._mean_losses()
+        progress = self._progress(self._finite(sum(means.values())), images_per_second)
         line = {
-            "iteration": state.iteration,
-            "loss": loss,
+            "iteration": progress.iteration,
+            "loss": progress.loss,
             "losses": means,
             "validation_loss": sum(validation.values()) if validation else None,
             "validation_losses": validation,
-            "learning_rate": rate,
+            "learning_rate": progress.learning_rate,
             "images_per_second": round(images_per_second, 2),
         }
         self.lines.append(json.dumps(line, allow_nan=False))
         self.losses, self.steps = {}, 0
-        return Progress(state.iteration, self.stop_at, loss, rate, images_per_second, state.validation_loss)
+        return progress
+
+    def standing(self, images_per_second: float) -> Progress:
+        """Where the training stands between two log lines; reading the losses waits for the device."""
+        return self._progress(sum(self._mean_losses().values()), images_per_second)
 
     def remaining(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
         """The parts of each batch that is left, as lists."""
@@ -255,6 +258,14 @@ class Trainer:
             if len(parts) == recipe.accumulate:
                 yield parts
                 parts = []
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Of the iterations since the last log line, by task."""
+        return {task: float(total) / self.steps for task, total in self.losses.items()}
+
+    def _progress(self, loss: float, images_per_second: float) -> Progress:
+        state, rate = self.state, self.schedule.rate(self.state.iteration - 1)
+        return Progress(state.iteration, self.stop_at, loss, rate, images_per_second, state.validation_loss)
 
     def _finite(self, loss: float) -> float:
         if math.isfinite(loss):
