@@ -277,3 +277,25 @@ def test_the_reading_guide_names_lesions_without_ap_or_interval(evaluation):
     assert f"no photograph is known to show it: {LESIONS[10]}." in guide
     assert f"fewer than 10 positive groups: {LESIONS[11]}." in guide
     assert "not training" in guide
+
+
+def with_rare(evaluation, rare):
+    """The evaluation with 5 % of the photographs showing the named lesions, and 20 % each other one."""
+    mtl = evaluation.systems["mtl"]
+    per_class = {
+        name: item.model_copy(update={"n_positive": item.n_known // (20 if name in rare else 5)})
+        for name, item in mtl.lesion.per_class.items()
+    }
+    lesion = mtl.lesion.model_copy(update={"per_class": per_class})
+    return evaluation.model_copy(update={"systems": {"mtl": mtl.model_copy(update={"lesion": lesion})}})
+
+
+@pytest.mark.parametrize(
+    ("rare", "counted", "told"),
+    [(LESIONS[:6], False, True), (LESIONS[:5], False, False), ((*LESIONS[:4], *MACHINE), False, False), (LESIONS[:6], True, False)],
+)
+def test_the_reading_guide_says_what_intervals_over_many_rare_lesions_are_worth(evaluation, rare, counted, told):
+    """Eleven lesions have an AP; counted with the two machine-made ones six are no longer most of them."""
+    truth = evaluation.truth.model_copy(update={"machine_made_counted": counted})
+    guide = reading_guide(with_rare(evaluation.model_copy(update={"truth": truth}), rare))
+    assert ("covers less than its name: 87 %" in "\n".join(guide)) == told

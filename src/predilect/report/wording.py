@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from predilect.evaluation.scores import Comparison, Evaluation, PredilectionGain
+from predilect.evaluation.scores import Comparison, Evaluation, LesionClassScores, PredilectionGain
 from predilect.labels.tasks import LESION, SITE
 
 __all__ = [
@@ -44,6 +44,8 @@ HEADLINE_METRICS: Mapping[str, Mapping[str, str]] = {
 }
 
 _MINUS = "−"
+_RARE = 0.1
+"""Of the photographs on which it was assessed, at most this share shows a rare lesion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,11 @@ def reading_guide(evaluation: Evaluation) -> list[str]:
             "the mean over folds have the same sign. Bold in a table marks the highest number of a row and claims nothing."
         ),
     ]
+    if _mostly_rare(evaluation):
+        guide.append(
+            "Most lesions here are rare, and over many rare lesions the 95 % interval of mAP-class covers less than its name: 87 % in "
+            "simulated data of 25 lesions that 2 to 10 % of the photographs show, where the estimate itself is too high."
+        )
     if evaluation.gains:
         guide.append(
             "Strength is how far a lesion's sites diverge from the base rates of all sites, in bits (Kullback-Leibler), less what sites permuted "
@@ -277,9 +284,24 @@ def other_data(dataset: str, n_images: int, n_lesions: int) -> str:
     )
 
 
+def _per_class(evaluation: Evaluation) -> Mapping[str, LesionClassScores]:
+    """The lesions as the first system with lesions has them; counts are those of all."""
+    return next((system.lesion.per_class for system in evaluation.systems.values() if system.lesion is not None), {})
+
+
+def _mostly_rare(evaluation: Evaluation) -> bool:
+    """Whether of the lesions in mAP-class most, and at least five, are rare."""
+    counted = [
+        item
+        for item in _per_class(evaluation).values()
+        if item.ap is not None and (evaluation.truth.machine_made_counted or not item.machine_made)
+    ]
+    n_rare = sum(item.n_positive <= _RARE * item.n_known for item in counted)
+    return n_rare >= 5 and 2 * n_rare > len(counted)
+
+
 def _names(evaluation: Evaluation) -> dict[str, list[str]]:
-    lesion = next((system.lesion for system in evaluation.systems.values() if system.lesion is not None), None)
-    per_class = {} if lesion is None else lesion.per_class
+    per_class = _per_class(evaluation)
     return {
         "undefined": [name for name, item in per_class.items() if item.ap is None],
         "few": [name for name, item in per_class.items() if item.ap is not None and item.ap_low is None],
