@@ -1,9 +1,16 @@
-"""Nothing above the torch line imports torch, nor do help, evaluate and report."""
+"""Nothing above the torch line imports torch, nor do help, evaluate and report; and no package is asked for that nothing imports."""
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 WATCHED = """
 import atexit, os, sys
@@ -52,3 +59,18 @@ def test_evaluate_needs_no_torch(tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_each_package_that_an_installation_brings_is_imported():
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported.update(name.name.partition(".")[0] for name in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.partition(".")[0])
+    providers = packages_distributions()
+    needed = {provider.lower().replace("_", "-") for name in imported for provider in providers.get(name, ())}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    assert declared - needed == set()
