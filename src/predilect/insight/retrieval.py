@@ -28,15 +28,7 @@ from predilect.insight.nearest import Cells, Exclusion, Metric, Space, lengths, 
 from predilect.labels.tasks import LESION, SITE
 from predilect.predictions import Truth
 
-__all__ = ["APPROXIMATE_FROM", "EmbeddingIndex", "Neighbours"]
-
-APPROXIMATE_FROM = 200_000
-"""Photographs from which on `EmbeddingIndex.approximated` is worth its making.
-
-An exact search reads every embedding once: about 0.4 ms for 1,000 of 2,048 numbers on two processor cores, and so about 80 ms here,
-which the network takes there to embed one photograph. Below this size a faster search would hardly be felt, and the cells take
-about a minute to make each time that the index is loaded.
-"""
+__all__ = ["EmbeddingIndex", "Neighbours"]
 
 _SCHEMA_VERSION = 1
 _INDEX, _EMBEDDINGS, _PHOTOS, _IMAGES = "index.json", "embeddings.safetensors", "photos.parquet", "images.arrow"
@@ -187,7 +179,9 @@ class EmbeddingIndex:
         return Neighbours(self.photos.image_ids[positions], distances, positions)
 
     def approximated(self, *, metric: Metric = "euclidean", recall: float = 0.97, seed: int = 0) -> Self:
-        """The same index, which looks for candidates among the nearest cells only; worth it from `APPROXIMATE_FROM` photographs on.
+        """The same index, which looks for candidates among the nearest cells only, for a program that answers many queries.
+
+        Making the cells costs many exact searches; `benchmarks/bench_retrieval.py` prints how many.
 
         Args:
             metric: Searches by another one stay exact.
