@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,13 +72,9 @@ class QueryScores:
 
 
 def ranked(
-    queries: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    image_ids: NDArray[np.str_],
-    *,
-    metric: Literal["euclidean", "cosine"] = "euclidean",
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], image_ids: NDArray[np.str_]
 ) -> Iterator[NDArray[np.int64]]:
-    """Order all photographs by their distance to each query, some queries at a time.
+    """Order all photographs by their Euclidean distance to each query, as the paper does, some queries at a time.
 
     Distances are computed in float64 and compared at the precision of float32, so that equal embeddings tie; ties are ordered by
     image_id. Cost: Q x N x D multiplications and Q sorts of N; memory: N x D float64, and a million pairs at a time.
@@ -90,20 +85,20 @@ def ranked(
         queries: (Q, D).
         gallery: (N, D).
         image_ids: (N,) unique, of the gallery.
-        metric: ``"euclidean"``, or ``"cosine"``: 1 minus the cosine of the angle.
 
     Yields:
         (b, N) positions in the gallery, nearest first, for the next b queries.
 
     Raises:
-        InsightError: If an embedding is not finite, or of length 0 under cosine.
+        InsightError: If an embedding is not finite.
         ValueError: If shapes disagree.
     """
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1] or len(gallery) != len(image_ids):
         raise ValueError(f"queries {queries.shape} do not fit a gallery {gallery.shape} with {len(image_ids)} ids")
     by_id = np.argsort(image_ids, kind="stable")
-    others = _directions(gallery[by_id], metric, "photograph")
-    own = _directions(queries, metric, "query")
+    _check_finite(queries, "query")
+    _check_finite(gallery, "photograph")
+    own, others = queries.astype(np.float64), gallery[by_id].astype(np.float64)
     squares = np.square(others).sum(axis=1)
     columns = np.arange(len(gallery), dtype=np.uint64)
     width = max(1, _CELLS_PER_BLOCK // len(gallery))
@@ -158,14 +153,9 @@ def score_queries(
     return QueryScores(queries, np.concatenate(values, axis=1), np.concatenate(chance, axis=1))
 
 
-def _directions(embeddings: NDArray[np.float32], metric: str, of: str) -> Floats:
-    """(N, D) the embeddings in float64, for cosine scaled so that half a squared distance is 1 minus the cosine."""
-    vectors = embeddings.astype(np.float64)
-    length = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
-    for row in np.flatnonzero(~np.isfinite(length) | ((length == 0) & (metric == "cosine")))[:1]:
-        wrong = "has length 0, and no angle to any other" if length[row] == 0 else "is not finite"
-        raise InsightError(f"the embedding of {of} {row + 1} {wrong}")
-    return vectors if metric == "euclidean" else vectors / length
+def _check_finite(embeddings: NDArray[np.float32], of: str) -> None:
+    for row in np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[:1]:
+        raise InsightError(f"the embedding of {of} {row + 1} is not finite")
 
 
 def _scores(queries: NDArray[np.int8], gallery: NDArray[np.int8], order: NDArray[np.int64], strangers: NDArray[np.bool_]) -> Floats:
