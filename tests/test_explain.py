@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from predilect.cli import main
@@ -180,6 +181,30 @@ def test_maps_are_compared_with_random_weights_and_with_other_photographs(found)
     assert np.abs(values).max() <= 1
     assert (values < 0.99).all(axis=0).any()
     assert (np.abs(values[:, 1]) < 1).any()  # no map is held against itself
+
+
+def test_a_map_is_compared_with_that_of_another_group():
+    groups = np.array([0, 0, 0, 0, 1, 2, 2])
+    partner = one_fold._strangers(groups)
+    assert (groups[partner] != groups).all()
+    assert one_fold._strangers(np.zeros(3, dtype=np.int64)).tolist() == [0, 1, 2]  # none is of another group
+    # Where each is a group of its own, no photograph serves twice.
+    assert sorted(one_fold._strangers(np.arange(20)).tolist()) == list(range(20))
+
+
+def test_a_photograph_of_the_same_group_is_no_stranger(trained, fabric):
+    """The whole fold is sampled, so that most photographs have another of their own patient among them."""
+    rows = trained.tested(0)
+    with trained.atlas.images() as images:
+        fold = one_fold.Fold.of(trained, ("mtl", 1, 0), fabric, images, rows)
+        look = one_fold._look(fold, lambda _: None)
+        table = one_fold._randomisation(fold, look, lambda _: None).filter(task="site")
+    groups, maps = trained.truth.group_indices()[rows], look.maps["site"].astype(np.float64)
+    of_group = {(k, j): spearmanr(maps[k].ravel(), maps[j].ravel()).statistic for k in range(len(rows)) for j in range(len(rows))}
+    assert len(np.unique(groups)) < len(rows)
+    for k, value in enumerate(table["unrelated"]):
+        others = [of_group[k, j] for j in range(len(rows)) if groups[j] != groups[k]]
+        assert np.abs(np.array(others) - value).min() < 1e-9
 
 
 # --- summed up

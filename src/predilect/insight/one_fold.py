@@ -255,10 +255,7 @@ def _randomisation(fold: Fold, look: _Look, tell: Callable[[int], None]) -> pl.D
             others[task].append(found)
         done += len(rows)
         tell(fold.n_views * len(rows))
-    # Each map against that of another photograph, which is not the next row: neighbours may show one patient.
-    shuffled = stream(0, "unrelated photographs").permutation(len(fold.sampled))
-    partner = np.empty_like(shuffled)
-    partner[shuffled] = np.roll(shuffled, 1)
+    partner = _strangers(fold.truth.group_indices()[fold.sampled])
     return pl.concat(
         pl.DataFrame(
             {
@@ -272,6 +269,25 @@ def _randomisation(fold: Fold, look: _Look, tell: Callable[[int], None]) -> pl.D
         )
         for task, maps in look.maps.items()
     )
+
+
+def _strangers(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of n photographs one of another group, since two of one patient may show the same place; itself where there is none.
+
+    The photographs are put in a random order, and each takes the nearest before it, round the end, whose group is another.
+
+    Args:
+        groups: (n,).
+
+    Returns:
+        (n,) positions.
+    """
+    order = stream(0, "unrelated photographs").permutation(len(groups)).tolist()
+    partner = np.arange(len(groups))
+    for place, own in enumerate(order):
+        before = (order[place - back] for back in range(1, len(order)))
+        partner[own] = next((other for other in before if groups[other] != groups[own]), own)
+    return partner
 
 
 def _name(fold: Fold, task: str, k: int) -> str:
