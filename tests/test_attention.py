@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,17 +12,18 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from predilect.errors import InsightError, LabelError
+from predilect.errors import InsightError, LabelError, UnexplainableError
 from predilect.insight.attention import AttentionMap, Explainer, attention, head_maps, whole_photograph
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.recipe import Preprocessing, Recipe
 from predilect.training.devices import make_fabric
 from predilect.training.inference import predict_batch
-from predilect.vision.network import build_network
+from predilect.vision.network import Network, build_network
 from predilect.vision.transforms import central_square
 
 BOTH = LabelSpace((Task("lesion", ("crust", "macule", "scale")), Task("site", ("arm", "face"))))
 SMALL = Preprocessing(crop=64, jitter=(72, 80), test_side=72)
+MAXVIT = Preprocessing(crop=160, jitter=(160, 200), test_side=160)
 
 
 def made_network(backbone="test_resnet", preprocessing=SMALL, labels=BOTH, seed=1):
@@ -137,6 +139,7 @@ def test_misuse(feature_map, weights, classes, message):
         ("test_resnet", lambda backbone: backbone.layer4),
         ("resnet18", lambda backbone: backbone.layer4),
         ("test_convnext", lambda backbone: backbone.stages),
+        ("test_mambaout", lambda backbone: backbone.stages),  # keeps its channels last
     ],
 )
 @pytest.mark.parametrize("task", ["lesion", "site"])
@@ -151,7 +154,8 @@ def test_as_pytorch_grad_cam_up_to_a_positive_factor(backbone, layer, task):
         network.heads[task].weight.sub_(network.heads[task].weight @ mean.T @ mean)
     wanted = torch.arange(len(BOTH[task]))[None]
     ours = head_maps(network, output.feature_map, {task: wanted})[task][0].numpy()
-    with UnscaledGradCAM(model=Scores(network, task), target_layers=[layer(network.backbone)]) as library:
+    to_places = (lambda values: values.permute(0, 3, 1, 2)) if backbone == "test_mambaout" else None
+    with UnscaledGradCAM(Scores(network, task), [layer(network.backbone)], reshape_transform=to_places) as library:
         for k, values in enumerate(ours):
             assert values.min() < 0 < values.max()
             theirs = library(input_tensor=images, targets=[ClassifierOutputTarget(k)])[0]
@@ -303,6 +307,41 @@ def test_over_is_bilinear_between_centres_and_constant_beyond():
 
 
 # --- what cannot be explained
+
+
+def test_a_map_with_its_channels_last_is_turned_to_the_order_of_all_others():
+    network = made_network("test_mambaout")
+    images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        output = network(images)
+        tokens = network.backbone.forward_features(images)
+        torch.testing.assert_close(output.embedding, network.backbone.forward_head(tokens, pre_logits=True), rtol=0, atol=0)
+    assert tokens.shape == (2, 3, 4, 64)
+    assert torch.equal(output.feature_map, tokens.permute(0, 3, 1, 2))
+
+
+def small_swin():
+    backbone = timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        num_classes=0,
+        img_size=64,
+        window_size=2,
+        embed_dim=8,
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 1, 1, 1),
+    )
+    preprocessing = SMALL.model_copy(update={"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)})
+    return Network(backbone, backbone.head_hidden_size, BOTH, preprocessing, cam_exact=False, frozen_statistics=False).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(small_swin, "SwinTransformer"), (lambda: made_network("test_maxvit", MAXVIT), "MaxxVit")]
+)
+def test_networks_for_one_size_are_refused_for_that_reason(fabric, make, name):
+    network = make()
+    side = network.preprocessing.crop
+    with pytest.raises(UnexplainableError, match=f"the backbone {name} cannot be explained .* takes squares of {side} pixels only"):
+        Explainer.of(fabric, network)
 
 
 @pytest.mark.parametrize(

@@ -344,6 +344,7 @@ def test_predict_without_an_export_says_how_to_make_one(bundle, photographs, cap
         ("alexnet", 96, "center"),
         ("convnext_atto", 64, "center"),
         ("efficientnet_b0", 64, "ten-crop"),
+        ("test_mambaout", 32, "ten-crop"),
         ("vit_tiny_patch16_224", 224, "center"),
     ],
 )

@@ -137,20 +137,21 @@ class Explainer:
 
     @classmethod
     def of(cls, fabric: Fabric, network: Network) -> Self:
-        """Find out how a network can be explained; it takes six forward passes, so do it once for many photographs.
+        """Find out how a network can be explained; it takes some forward passes, so do it once for many photographs.
 
         Args:
             fabric: Gives device and precision.
             network: A trained network; it is moved to the device and put into evaluation.
 
         Raises:
-            UnexplainableError: If its backbone has no feature map or weighs the places of it one by one.
+            UnexplainableError: If its backbone has no feature map, weighs the places of it one by one, or takes one size of input only.
             InsightError: If captum is needed and missing.
         """
         network.to(fabric.device).eval()
         method: Method = "cam" if network.cam_exact else "grad-cam"
         if method == "grad-cam":
             _check_averages_places(network, fabric.device)
+            _check_takes_any_shape(network, fabric.device)
             _layer_grad_cam()
         stride = int(network.backbone.feature_info[-1]["reduction"])
         return cls(fabric, network, method, stride, _first_centre(network, stride, fabric.device))
@@ -289,12 +290,29 @@ def _check_averages_places(network: Network, device: torch.device) -> None:
 
 
 @torch.no_grad()
+def _check_takes_any_shape(network: Network, device: torch.device) -> None:
+    """Refuse a network that only takes the size it was made for, for a map lies over a whole photograph.
+
+    Windows of attention and biases by relative place are laid out for one size; what a network says of another differs from one to
+    the next, so it is asked.
+    """
+    side = network.preprocessing.crop
+    stride = int(network.backbone.feature_info[-1]["reduction"])
+    try:
+        network.forward_features(torch.zeros(1, 3, side + stride, side + 2 * stride, device=device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UnexplainableError(
+            f"the backbone {type(network.backbone).__name__} cannot be explained by attention maps: it takes squares of {side} pixels "
+            f"only, and a map covers the whole photograph, whatever its shape"
+        ) from error
+
+
+@torch.no_grad()
 def _first_centre(network: Network, stride: int, device: torch.device) -> float:
     """Where the first cell of a feature map looks, in pixels from the centre of the first pixel, measured on planted patches.
 
     Half a cell is at stake, and the architecture alone does not tell: the layers of a ResNet centre cell i on pixel `stride` i, and
-    training moves that by up to half a cell (by 1 pixel of 32 in an ImageNet ResNet-50, by 11 in a ResNet-18), while patches as
-    ConvNeXt takes them have their centres (stride - 1) / 2 further on. So four patches of noise are put on a flat ground, mirrored
+    training shifts where their weights look, while patches as ConvNeXt takes them have their centres (stride - 1) / 2 further on. So four patches of noise are put on a flat ground, mirrored
     about its middle; by that symmetry the centroid of what they change, on average, lies where the cells see the middle, however
     far they look.
     """

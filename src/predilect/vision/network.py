@@ -75,6 +75,8 @@ class Network(nn.Module):
         self.preprocessing = preprocessing
         self.cam_exact = cam_exact
         self.frozen_statistics = frozen_statistics
+        # timm's Swin, MambaOut and a few others keep their channels last, and declare it.
+        self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's own signature
         """Switch between training and evaluation, leaving frozen batch statistics in evaluation."""
@@ -89,9 +91,12 @@ class Network(nn.Module):
 
         Args:
             images: (B, 3, H, W) normalised.
+
+        Returns:
+            (B, Dm, h, w), however the backbone orders it; or (B, N, Dm) tokens.
         """
         features: Tensor = self.backbone.forward_features(images)
-        return features
+        return features.permute(0, 3, 1, 2) if self._channels_last and features.ndim == 4 else features
 
     def forward_head(self, features: Tensor) -> ModelOutput:
         """Pooling and heads, in fp32 whatever the backbone computed in: bf16 scores collapse into ties.
@@ -99,8 +104,9 @@ class Network(nn.Module):
         Args:
             features: What `forward_features` returned.
         """
+        ordered = features.permute(0, 2, 3, 1) if self._channels_last and features.ndim == 4 else features
         with torch.autocast(features.device.type, enabled=False):
-            embedding: Tensor = self.backbone.forward_head(features.float(), pre_logits=True)
+            embedding: Tensor = self.backbone.forward_head(ordered.float(), pre_logits=True)
             logits = {task: head(embedding) for task, head in self.heads.items()}
         return ModelOutput(features if features.ndim == 4 else None, embedding, logits)
 
