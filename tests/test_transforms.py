@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import TenCrop
+from torch.nn.functional import max_pool2d
+from torchvision.transforms import CenterCrop, Compose, Resize, TenCrop
+from torchvision.transforms.functional import pil_to_tensor
 
 from predilect.randomness import stream
-from predilect.recipe import Preprocessing
+from predilect.recipe import Preprocessing, Recipe
 from predilect.vision.transforms import central_square, decode, normalise, train_crop, views
 
 SMALL = Preprocessing(crop=32, jitter=(40, 64), test_side=40)
@@ -72,6 +74,61 @@ def test_ten_crops_are_torchvisions():
     expected = torch.stack(TenCrop(32)(images))
     assert found.shape == (10, 3, 3, 32, 32)
     assert torch.equal(found, expected)
+
+
+def photograph(width, height):
+    """Large shades and some texture, as skin has them, in a JPEG of usual quality."""
+    rng = np.random.default_rng(width)
+    shades, texture = (
+        Image.fromarray(rng.integers(0, 256, size=size, dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        for size in [(12, 16, 3), (height // 8, width // 8)]
+    )
+    pixels = 60 + 0.6 * np.asarray(shades).astype(float) + 0.2 * (np.asarray(texture).astype(float) - 128)[..., None]
+    target = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(target, "JPEG", quality=92)
+    return target.getvalue()
+
+
+def crops_both_ways(data):
+    """(10, 3, 224, 224) of paper-mtl from a file: ours, and those of torchvision's own steps."""
+    preprocessing = Recipe.open("paper-mtl").preprocessing
+    ours = views(torch.from_numpy(central_square(data, preprocessing))[None], preprocessing)[:, 0]
+    steps = Compose([Resize(256), CenterCrop(256), TenCrop(224)])
+    theirs = torch.stack([pil_to_tensor(crop) for crop in steps(Image.open(io.BytesIO(data)).convert("RGB"))])
+    assert ours.shape == theirs.shape == (10, 3, 224, 224)
+    return ours.float(), theirs.float()
+
+
+@pytest.mark.parametrize(
+    ("size", "levels"),
+    [
+        # The shorter side is 256 already: nothing is resampled.
+        ((340, 256), 0),
+        ((256, 401), 0),
+        ((256, 256), 0),
+        # Scaling and cropping are one resampling instead of two steps.
+        ((400, 300), 1),
+        ((300, 400), 1),
+        ((640, 480), 1),
+        # At half the size or less the JPEG decoder does part of the scaling.
+        ((680, 512), 5),
+        ((1024, 768), 5),
+    ],
+)
+def test_the_ten_crops_of_a_photograph_are_those_of_torchvisions_steps(size, levels):
+    ours, theirs = crops_both_ways(photograph(*size))
+    assert theirs.std() > 25
+    assert (ours - theirs).abs().max() <= levels
+
+
+@pytest.mark.parametrize("size", [(343, 256), (511, 600), (200, 260)])
+def test_where_lengths_round_otherwise_the_crops_lie_within_a_pixel_of_torchvisions(size):
+    """We round the longer side and halve downwards; torchvision cuts the side and rounds half a pixel to the even one."""
+    ours, theirs = crops_both_ways(photograph(*size))
+    most, least = max_pool2d(theirs, 3, stride=1, padding=1), -max_pool2d(-theirs, 3, stride=1, padding=1)
+    inner = (..., slice(1, -1), slice(1, -1))  # what lies beyond the edge is not in their crop
+    assert (ours - theirs).abs().max() > 5
+    assert ((ours <= most + 2) & (ours >= least - 2))[inner].all()
 
 
 def test_the_center_view_is_the_central_crop():
