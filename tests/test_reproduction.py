@@ -192,6 +192,12 @@ def test_the_plan_compares_only_what_is_there_and_says_what_ran():
     modern = plan_of(QUICK, ["modern-mtl"], experiments(QUICK, ["modern-mtl"]), n_folds=3, seeds=[1]).notes
     assert len(modern) == 2
     assert modern[1].startswith("modern-mtl: ")
+    printed = plan_of(PAPER, ["mtl", "modern-mtl"], experiments(PAPER, ["mtl", "modern-mtl"]), n_folds=5, seeds=[1]).notes
+    assert len(printed) == 4
+    assert "modern-mtl: resnet50, crops of 224 pixels" in printed[2]
+    assert "at most 20,000 iterations of 32 photographs by adamw" in printed[2]
+    assert printed[3].startswith("The settings of modern-mtl in the budget paper were chosen on no photographs")
+    assert len(plan_of(PAPER, ["mtl"], experiments(PAPER, ["mtl"]), n_folds=5, seeds=[1]).notes) == 2
     assert [experiments(budget, ["modern-mtl"])[0].recipe.frozen_stages for budget in (QUICK, PAPER)] == [2, 0]
     assert experiments(QUICK, ["modern-mtl"], from_scratch=True)[0].recipe.frozen_stages == 0
     assert plan.in_order([system.name for system in systems]) == ["resnet", "resnet-site", "mtl", "ensemble"]
