@@ -71,9 +71,7 @@ class QueryScores:
         return cls(rows[order], values[:, order], chance[:, order])
 
 
-def ranked(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32], image_ids: NDArray[np.str_]
-) -> Iterator[NDArray[np.int64]]:
+def ranked(queries: NDArray[np.float32], gallery: NDArray[np.float32], image_ids: NDArray[np.str_]) -> Iterator[NDArray[np.int64]]:
     """Order all photographs by their Euclidean distance to each query, as the paper does, some queries at a time.
 
     Distances are computed in float64 and compared at the precision of float32, so that equal embeddings tie; ties are ordered by
