@@ -1,8 +1,12 @@
+from urllib.error import URLError
+
+import httpx2
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
-from torchvision.models import resnet18
+from torchvision.models import AlexNet_Weights, resnet18
 
 from predilect.errors import RecipeError
 from predilect.labels.tasks import LabelSpace, Task
@@ -102,6 +106,33 @@ def test_weights_that_do_not_fit_are_explained(tmp_path):
     ]:
         with pytest.raises(RecipeError, match=message):
             build_network(BOTH, recipe("resnet18", weights=str(tmp_path / weights)), 1)
+
+
+def failing(error):
+    def fail(*_arguments, **_named):
+        raise error
+
+    return fail
+
+
+class TestPublishedWeightsThatCannotBeFetched:
+    def told(self, backbone):
+        with pytest.raises(RecipeError) as error:
+            build_network(BOTH, recipe(backbone, weights="pretrained"), 1)
+        assert f"--weights {backbone}=FILE.safetensors" in str(error.value)
+        assert "--from-scratch" in str(error.value)
+        return str(error.value)
+
+    @pytest.mark.parametrize("error", [httpx2.ProxyError("403 Forbidden"), httpx2.ConnectError("no route to host")])
+    def test_from_the_hub(self, tmp_path, monkeypatch, error):
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(httpx2.Client, "send", failing(error))
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)  # the hub tries again, later and later
+        assert "the published weights of resnet18 cannot be fetched (" in self.told("resnet18")
+
+    def test_from_elsewhere(self, monkeypatch):
+        monkeypatch.setattr(AlexNet_Weights, "get_state_dict", failing(URLError("Tunnel connection failed: 403 Forbidden")))
+        assert "Tunnel connection failed" in self.told("alexnet")
 
 
 def test_an_unknown_backbone_gets_a_suggestion():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import timm
 import torch
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import group_parameters
@@ -30,6 +31,14 @@ __all__ = ["ModelOutput", "Network", "assemble_network", "build_network", "param
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# What fetching weights may end with. The hub's own error has that of its HTTP client among its bases, and the client differs from version to
+# version: a proxy that refuses is told by the client's error alone.
+_UNFETCHED: tuple[type[Exception], ...] = (
+    OSError,
+    RuntimeError,
+    *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)),
+)
 
 
 class ModelOutput(NamedTuple):
@@ -287,7 +296,7 @@ def _hub_weights(name: str) -> Mapping[str, Tensor]:
             weights: Mapping[str, Tensor] = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
         else:
             weights = timm.create_model(name, pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:
+    except _UNFETCHED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
             f"the published weights of {name} cannot be fetched ({reason}); give a local file with --weights {name}=FILE.safetensors, "
