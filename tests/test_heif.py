@@ -170,6 +170,13 @@ class TestLimits:
         with decoding_by(tmp_path, code):
             assert reason(GOOD) == self.BUSY
 
+    def test_of_time_are_those_of_its_own_size_and_not_of_what_is_allowed(self, monkeypatch, decoders):
+        asked, within = [], heif._Decoder._within
+        monkeypatch.setattr(heif._Decoder, "_within", lambda self, seconds: asked.append(seconds) or within(self, seconds))
+        pixels(GOOD)
+        _start, head, picture = asked
+        assert head <= picture <= head + 0.01
+
     @pytest.mark.skipif(sys.platform != "linux", reason="not every system limits address space")
     def test_of_memory(self, tmp_path):
         code = """

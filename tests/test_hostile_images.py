@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made_images import CASES, MARK, ROUGH, after_start, jpeg, picture, saved, segment
+from made_images import CASES, MARK, ROUGH, after_start, jpeg, jpeg_of_passes, picture, saved, segment
 from predilect.atlas import decoding
 from predilect.atlas import jpeg as preparing
 from predilect.atlas.decoding import MAX_BYTES, UnreadFileError
@@ -195,6 +195,12 @@ def test_a_restart_interval_that_no_scan_uses_is_more_than_the_picture():
     once, twice = (after_start(jpeg(), segment(0xDD, b"JD") * n) for n in (1, 2))
     assert not holds_more_than_the_picture(once)
     assert holds_more_than_the_picture(twice)
+
+
+@pytest.mark.parametrize(("size", "allowed"), [((72, 52), 200), ((1024, 1024), 96), ((2048, 2048), 24), ((4096, 2048), 24)])
+def test_so_many_passes_as_encoders_write_are_allowed_at_any_size_and_more_of_small_images(tmp_path, size, allowed):
+    assert isinstance(prepared(tmp_path, jpeg_of_passes(allowed, size)), PreparedImage)
+    assert f"coded in more than {allowed} passes" in prepared(tmp_path, jpeg_of_passes(allowed + 1, size))
 
 
 class TestHeic:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from made_decoders import CRASHING, DEADLY, decoding_by
-from made_images import CASES, after_start, jpeg, picture, saved, segment
+from made_images import CASES, after_start, jpeg, jpeg_of_passes, picture, saved, segment
 from made_images.making import oriented, srgb
 from made_serving import PROBLEM, photograph, serving, upload
 from predilect.serving.predictor import Predictor
@@ -49,9 +49,8 @@ def bombs():
     yield "gif-of-65535", gif[:6] + b"\xff\xff\xff\xff" + gif[10:]
     bmp = saved(picture(), "BMP")
     yield "bmp-of-100000", bmp[:18] + (100_000).to_bytes(4, "little") * 2 + bmp[26:]
-    progressive = jpeg(progressive=True)
-    scan = progressive.rindex(b"\xff\xda")
-    yield "jpeg-of-too-many-passes", progressive[:-2] + progressive[scan:-2] * 300 + b"\xff\xd9"
+    yield "jpeg-of-too-many-passes", jpeg_of_passes(300)
+    yield "jpeg-of-too-many-passes-for-its-size", jpeg_of_passes(60, (2400, 2400))
 
 
 def polyglots():
@@ -134,8 +133,9 @@ def test_odd_metadata_around_a_whole_picture_harms_nobody(client):
     assert [(row["width"], row["height"]) for row in answer.json()["results"]] == [(72, 52)] * 2
 
 
-def test_a_file_with_many_passes_is_refused_before_they_are_made(client):
-    answer = client.post("/v1/predict", files=upload(UPLOADS["jpeg-of-too-many-passes"]))
+@pytest.mark.parametrize("name", ["jpeg-of-too-many-passes", "jpeg-of-too-many-passes-for-its-size"])
+def test_a_file_with_many_passes_is_refused_before_they_are_made(client, name):
+    answer = client.post("/v1/predict", files=upload(UPLOADS[name]))
     assert "passes" in answer.json()["detail"]
 
 

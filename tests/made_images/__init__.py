@@ -6,9 +6,9 @@ phrase of the reason). `MARK` is planted as metadata wherever a container has ro
 
 # Each module puts its cases into the table, in this order.
 from made_images import copied_jpegs, encoded_jpegs, refused_jpegs, pngs, other_formats, tiffs, no_images  # noqa: I001
-from made_images.making import CASES, MARK, ROUGH, UPRIGHT, Made, after_start, jpeg, picture, saved, segment
+from made_images.making import CASES, MARK, ROUGH, UPRIGHT, Made, after_start, jpeg, jpeg_of_passes, picture, saved, segment
 
 __all__ = [
-    "CASES", "MARK", "ROUGH", "UPRIGHT", "Made", "after_start", "copied_jpegs", "encoded_jpegs", "jpeg", "no_images", "other_formats",
-    "picture", "pngs", "refused_jpegs", "saved", "segment", "tiffs",
+    "CASES", "MARK", "ROUGH", "UPRIGHT", "Made", "after_start", "copied_jpegs", "encoded_jpegs", "jpeg", "jpeg_of_passes", "no_images",
+    "other_formats", "picture", "pngs", "refused_jpegs", "saved", "segment", "tiffs",
 ]  # fmt: skip

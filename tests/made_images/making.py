@@ -78,6 +78,13 @@ def jpeg(image: Image.Image | None = None, **options: object) -> bytes:
     return saved(image or picture(), "JPEG", **{"quality": 95, "subsampling": 0} | options)
 
 
+def jpeg_of_passes(n: int, size: tuple[int, int] = SIZE) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are n; the picture stays the same, or nearly so."""
+    once = jpeg(Image.new("RGB", size, (170, 130, 110)), progressive=True)
+    scan = once.rindex(b"\xff\xda")
+    return once[:-2] + once[scan:-2] * (n - once.count(b"\xff\xda")) + b"\xff\xd9"
+
+
 def segment(marker: int, payload: bytes) -> bytes:
     return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2) + payload
 

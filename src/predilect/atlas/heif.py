@@ -33,8 +33,9 @@ HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 
 _PROGRAM = Path(__file__).with_name("heif_decoder.py")
 _SECONDS_TO_START, _SECONDS_TO_END = 60, 5
-# On the clock. Of processor time a decoder has less, so that a busy machine ends none: this is for one that waits for itself.
-_SECONDS, _SECONDS_PER_MEGAPIXEL = 30, 3
+# On the clock, for the pixels that the file's own header tells. Of processor time a decoder has less, so that a busy machine ends
+# none: this is for one that waits for itself.
+_SECONDS, _SECONDS_PER_MEGAPIXEL = 30, 1
 _PADDING = 4096  # bytes that a line of pixels may have more than it needs
 _CRASHED = "its decoder crashed"
 

@@ -37,7 +37,7 @@ PIXEL_BYTES = {"L": 1, "I;16": 2, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa":
 REASON_BYTES = 1000
 """Of a reason, at most."""
 
-_SECONDS, _SECONDS_PER_MEGAPIXEL = 10, 0.5  # of processor time; a telephone's 12 megapixels take less than one
+_SECONDS, _SECONDS_PER_MEGAPIXEL = 5, 0.25  # of processor time; a telephone's 12 megapixels take less than one
 _SPACE, _SPACE_PER_PIXEL, _SPACE_PER_BYTE = 2**31, 32, 4  # address space, of which threads alone reserve a gigabyte
 
 # What pi-heif says that it raises for damaged files, and what its own Python code stumbles over.
