@@ -12,9 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from made_images import jpeg, jpeg_of_passes, picture
 from made_serving import LOOPBACK, PATIENCE, await_ready, checked_problem, photograph, running, serving, upload, wait_until
 from predilect.serving.api import make_app
 from predilect.serving.batching import Batcher
+from predilect.serving.lanes import Lanes, is_quick
 from predilect.serving.predictor import Predictor
 from predilect.serving.settings import Settings
 from predilect.training.inference import Observation
@@ -98,6 +100,115 @@ def test_whom_there_is_no_room_for_is_put_off_at_once_and_served_later(predictor
         assert ask(client, *late).status_code == 200
 
 
+@pytest.fixture
+def waiting(monkeypatch):
+    """Photographs with a name that begins with "slow" are not decoded before they may be; what came to be decoded, and when that is."""
+
+    class Waiting:
+        def __init__(self):
+            self.names, self.go = [], threading.Event()
+
+    waiting, prepare = Waiting(), Predictor.prepare
+
+    def prepared(self, name, *arguments):
+        waiting.names.append(name)
+        assert not name.startswith("slow") or waiting.go.wait(PATIENCE)
+        return prepare(self, name, *arguments)
+
+    monkeypatch.setattr(Predictor, "prepare", prepared)
+    yield waiting
+    waiting.go.set()
+
+
+@pytest.fixture
+def lanes(monkeypatch):
+    """Those of the servers that are started."""
+    made, start = [], Lanes.__init__
+
+    def started(self, *arguments):
+        start(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Lanes, "__init__", started)
+    return made
+
+
+def send(client, **files):
+    return client.post("/v1/predict", files=[("files", item) for item in files.items()])
+
+
+SLOW = jpeg_of_passes(20, (1600, 1200))
+
+
+@pytest.mark.parametrize("requests", [[1] * 16, [16], [4] * 4], ids=["one-each", "all-in-one", "four-each"])
+def test_a_photograph_does_not_wait_for_those_that_take_long(predictor, waiting, lanes, requests):
+    with serving(predictor) as client, ThreadPoolExecutor(16) as pool:
+        await_ready("", client.get)
+        slow = [pool.submit(send, client, **{f"slow-{k}": SLOW for k in range(n)}) for n in requests]
+        wait_until(lambda: waiting.names)
+        wait_until(lambda: lanes[0]._n_slow == 16)
+        for k in range(3):
+            assert send(client, **{f"{k}": photograph(k), f"{k} again": photograph(k)}).status_code == 200
+        assert not any(asked.done() for asked in slow)
+        assert [name for name in waiting.names if name.startswith("slow")] == [waiting.names[0]]  # one at a time
+        assert checked_problem(send(client, slow=SLOW), 503)["type"] == "urn:predilect:busy"  # there is no room for more of these
+        waiting.go.set()
+        assert all("error" not in row for asked in slow for row in asked.result().json()["results"])
+        assert send(client, slow=SLOW).status_code == 200
+
+
+def test_of_real_ones_that_take_long_most_are_still_under_way_when_a_photograph_is_answered(predictor):
+    with serving(predictor) as client, ThreadPoolExecutor(16) as pool:
+        await_ready("", client.get)
+        slow = [pool.submit(send, client, **{f"{k}": SLOW}) for k in range(16)]
+        wait_until(lambda: any(asked.done() for asked in slow))
+        answer = ask(client, 1)
+        n_done = sum(asked.done() for asked in slow)
+        assert answer.status_code == 200
+        assert n_done <= 8
+        assert {asked.result().status_code for asked in slow} == {200}
+
+
+def test_what_has_been_looked_at_is_answered_whatever_is_decoded_meanwhile(predictor, held, waiting):
+    with serving(dataclasses.replace(predictor, runtime=held), decoders=1) as client, ThreadPoolExecutor(2) as pool:
+        await_ready("", client.get)
+        first = pool.submit(ask, client, 1)
+        assert held.asked.wait(PATIENCE)
+        second = pool.submit(send, client, slow=photograph(2))
+        wait_until(lambda: "slow" in waiting.names)
+        held.go.set()
+        assert first.result().status_code == 200
+        assert not second.done()
+        waiting.go.set()
+        assert second.result().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "quick"),
+    [
+        (photograph(), True),
+        (photograph(size=(4000, 3000)), True),
+        (photograph(size=(1200, 900), kind="PNG"), True),
+        (jpeg_of_passes(10, (1200, 900)), True),
+        (jpeg(picture(size=(2400, 1800)), exif=photograph() * 9), True),
+        (SLOW, False),
+        (jpeg_of_passes(10, (3000, 2000)), False),
+        (photograph(size=(6000, 6000)), False),
+        (photograph(size=(3000, 3000), kind="PNG"), False),
+        (photograph(kind="TIFF"), False),
+        (photograph(kind="WEBP"), False),
+        (b"", False),
+        (b"\xff\xd8", False),
+        (b"\xff\xd8" + b"\xff" * 1000, False),
+        (b"\xff\xd8\xff\xc0\x00\x03\x00\xff\xda\x00\x02", False),
+        (b"\xff\xd8" + b"\xff\xfe\x00\x00" * 1000, False),
+        (b"\x89PNG\r\n\x1a\n", True),
+    ],
+)
+def test_what_takes_long_is_told_by_its_first_bytes(data, quick):
+    assert is_quick(data) is quick
+
+
 def test_before_the_first_prediction_it_is_not_ready(predictor):
     class Slow(Held):
         def observe(self, squares):
@@ -150,7 +261,7 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_took_in(predictor, held)
             held.go.set()
         assert not stopped_too_soon
         assert asking.result().status_code == 200
-    assert not [item for item in threading.enumerate() if item.name.startswith(("network", "photographs"))]
+    assert not [item for item in threading.enumerate() if item.name.startswith(("network", "photographs", "answers"))]
 
 
 class Unhurried:

@@ -18,6 +18,7 @@ __all__ = [
     "has_spare_bytes",
     "holds_more_than_the_picture",
     "may_end_too_soon",
+    "pixels_gone_over",
     "without_metadata",
 ]
 
@@ -33,6 +34,7 @@ _OF_THE_PICTURE = frozenset({*range(_SOF0, 0xD0), _SOS, _DQT, _DNL, _DRI} - {_JP
 _ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {_DAC}
 _FRAMES = frozenset(range(_SOF0, 0xD0)) - {_DHT, _JPG, _DAC}
 _ODD = frozenset({_DNL, _DAC}) | _ARITHMETIC
+_USUAL_FRAMES, _FRAME_BYTES, _FIRST_SEGMENTS = frozenset({_SOF0, _SOF0 + 1, _SOF2}), 6, 256
 _TEXT = re.compile(rb"[ -~]{20}")  # by chance in one of some ten thousand pictures
 
 # More coded data than any picture lacks, and every restart mark, so that a decoder that waits for one finds it.
@@ -108,6 +110,32 @@ def holds_more_than_the_picture(picture: bytes) -> bool:
 def count_scans(picture: bytes) -> int:
     """In how many passes a JPEG is coded, or some more: a table may hold the bytes that are counted, too."""
     return picture.count(bytes((0xFF, _SOS)))
+
+
+def pixels_gone_over(data: bytes) -> int | None:
+    """How many pixels a decoder goes over for the first image of a JPEG file, in all its passes together, or some more.
+
+    Read are the headers of the first segments alone, so that it costs little whatever the file is.
+
+    Returns:
+        None if the file is none, or is of a rare kind.
+    """
+    position, kind, frame = 2, 0, b""
+    for _ in range(_FIRST_SEGMENTS):
+        if data[position : position + 1] != b"\xff" or len(data) < position + 4:
+            return None
+        marker, start = data[position + 1], position + 2
+        position = start + max(2, int.from_bytes(data[start : start + 2]))
+        if marker in _USUAL_FRAMES:
+            kind, frame = marker, data[start + 2 : position]
+        elif marker == _SOS:
+            if len(frame) < _FRAME_BYTES:
+                return None
+            n_pixels = int.from_bytes(frame[1:3]) * int.from_bytes(frame[3:5])
+            # Where the first scan holds all components and the JPEG is not progressive, a decoder stops behind it.
+            at_once = kind != _SOF2 and data[start + 2 : start + 3] == frame[5:6]
+            return n_pixels * (1 if at_once else count_scans(data))
+    return None
 
 
 def has_several_scans(picture: bytes) -> bool:

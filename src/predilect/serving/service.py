@@ -1,4 +1,8 @@
-"""Questions of many at once, answered by one predictor: decoding in a few threads, the network in one of its own."""
+"""Questions of many at once, answered by one predictor: decoding in a few threads, the network in one of its own, answers in others.
+
+What is slow holds up nobody: a photograph that is decoded and looked at is answered whatever waits to be decoded, one that is quickly decoded
+does not wait for those that take long, and a request of many has one of them decoded at a time.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,15 @@ from typing import Self
 from predilect.atlas.decoding import UnusableImageError
 from predilect.serving.answers import PhotographAnswer
 from predilect.serving.batching import Batcher
+from predilect.serving.lanes import Lanes, is_quick
 from predilect.serving.predictor import Predictor
 from predilect.serving.settings import Settings
 from predilect.serving.steps import Photograph, Question, Seen
 from predilect.serving.uploads import HeldBytes, Upload
 
 __all__ = ["Service"]
+
+_ANSWERING = 2  # threads; an answer takes a few milliseconds
 
 
 class Service:
@@ -36,7 +43,8 @@ class Service:
     def __init__(self, predictor: Predictor, settings: Settings) -> None:
         self.predictor, self.uploads, self.ready = predictor, HeldBytes(settings.max_held_bytes), False
         self._max_pixels = settings.max_pixels
-        self._pool = ThreadPoolExecutor(settings.decoders, thread_name_prefix="photographs")
+        self._lanes = Lanes(settings.decoders, settings.max_slow)
+        self._answering = ThreadPoolExecutor(_ANSWERING, thread_name_prefix="answers")
         self._batcher: Batcher[Photograph, Seen] = Batcher(
             predictor.observe,
             capacity=settings.capacity,
@@ -51,8 +59,9 @@ class Service:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.wait([self._warming])
-        self._pool.shutdown()
+        self._lanes.close()
         self._batcher.close()
+        self._answering.shutdown()
 
     def check_room(self) -> None:
         """Make sure that there is room for a photograph, before one is received.
@@ -76,9 +85,11 @@ class Service:
             InsightError: If the bundle cannot answer the question.
         """
         self.predictor.check(question)
-        with self._batcher.places(len(uploads)):
+        quick, turn = [is_quick(upload.data) for upload in uploads], asyncio.Lock()
+        with self._batcher.places(len(uploads)), self._lanes.places(quick):
             # Each is waited for, whatever becomes of the others: until then its place is taken.
-            found = await asyncio.gather(*(self._one(upload, question) for upload in uploads), return_exceptions=True)
+            asking = (self._one(upload, question, turn, quick=soon) for upload, soon in zip(uploads, quick, strict=True))
+            found = await asyncio.gather(*asking, return_exceptions=True)
         answers: list[PhotographAnswer | UnusableImageError] = []
         for item in found:
             if isinstance(item, BaseException) and not isinstance(item, UnusableImageError):
@@ -86,11 +97,13 @@ class Service:
             answers.append(item)
         return answers
 
-    async def _one(self, upload: Upload, question: Question) -> PhotographAnswer:
-        in_pool = partial(asyncio.get_running_loop().run_in_executor, self._pool)
-        photograph = await in_pool(self.predictor.prepare, upload.name, upload.data, self._max_pixels)
+    async def _one(self, upload: Upload, question: Question, turn: asyncio.Lock, *, quick: bool) -> PhotographAnswer:
+        async with turn:
+            prepare = partial(self.predictor.prepare, upload.name, upload.data, self._max_pixels)
+            photograph = await self._lanes.run(prepare, quick=quick)
         seen = await self._batcher.ask(photograph)
-        answer = await in_pool(self.predictor.answer, photograph, seen, question)
+        answering = asyncio.get_running_loop().run_in_executor
+        answer = await answering(self._answering, self.predictor.answer, photograph, seen, question)
         self.ready = True
         return answer
 

@@ -25,9 +25,10 @@ class Settings:
         receive_seconds: A request that takes longer to come in is given up.
         stall_seconds: So is one that stops for longer, or as good as stops; see `uploads.Pace`.
         capacity: Photographs that may be taken in and not yet answered; beyond it requests are put off.
+        max_slow: The same of those that may take long to decode; see `lanes.is_quick`.
         max_batch: Photographs that the network sees together.
         gather_seconds: How long a photograph waits for others where none is before the network.
-        decoders: Threads that decode photographs.
+        decoders: Threads that decode photographs; from two on, one is for those that do not take long.
 
     Raises:
         ValueError: If a request may hold more files than there is room for, or more bytes.
@@ -43,10 +44,11 @@ class Settings:
     receive_seconds: float = 30.0
     stall_seconds: float = 5.0
     capacity: int = 64
+    max_slow: int = 16
     max_batch: int = 16
     gather_seconds: float = 0.002
     decoders: int = 2
 
     def __post_init__(self) -> None:
-        if self.max_files > self.capacity or self.max_request_bytes > self.max_held_bytes:
+        if self.max_files > min(self.capacity, self.max_slow) or self.max_request_bytes > self.max_held_bytes:
             raise ValueError("a single request must fit into a server that is idle")
