@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from made_serving import PATIENCE, await_ready, photograph, upload
+from made_serving import PATIENCE, await_ready, made_bundle, photograph, upload
 from predilect import cli
 from predilect.cli.serve import TOKEN_VARIABLE
 
@@ -90,6 +90,22 @@ def test_on_this_machine_it_answers_under_its_names_alone_and_logs_no_request(ma
     with TestClient(config.app, base_url="http://127.0.0.1") as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("tta", [None, "center", "ten-crop"])
+def test_what_is_looked_at_may_be_chosen_and_is_told_as_the_page_shows_it(made_run, capsys, served, tmp_path, tta):
+    bundle = made_bundle(made_run, tmp_path / "bundle")
+    run(bundle.path, "--port", 0, *(() if tta is None else ("--tta", tta)))
+    own = bundle.preprocessing.views
+    with TestClient(served[0][0].app, base_url="http://127.0.0.1") as client:
+        told = client.get("/v1/model").json()
+        (found,) = client.post("/v1/predict", files=upload(photograph())).json()["results"]
+    assert told["input"]["views"] == (tta or own)
+    other = tta not in {None, own}
+    note = f"Calibration and thresholds were fitted for the views {own}, not for {tta}."
+    assert (note in told["notes"]) is other
+    assert any("no warning of photographs unlike" in item for item in told["notes"]) is other
+    assert (found["unfamiliar"] is None) is other
 
 
 def test_a_port_that_is_taken(made_run, capsys, served):

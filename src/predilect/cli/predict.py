@@ -20,7 +20,6 @@ from predilect.report.wording import UNDEFINED, listed, many
 from predilect.tables import write_table
 
 if TYPE_CHECKING:
-    from predilect.bundle import Bundle
     from predilect.serving.answers import CaseAnswer, LesionAnswer, PhotographAnswer
     from predilect.serving.files import Answered
     from predilect.serving.predictor import Predictor
@@ -76,8 +75,7 @@ def predict_command(
     from predilect.serving.predictor import Predictor
     from predilect.serving.steps import Question
 
-    opened = Bundle.open(bundle)
-    predictor, question = Predictor.open(opened, runtime=runtime, views=tta, attention=False), Question(site=site)
+    predictor, question = Predictor.open(Bundle.open(bundle), runtime=runtime, views=tta, attention=False), Question(site=site)
     predictor.check(question)
     if console.quiet:  # of several processes one is enough
         return 0
@@ -86,7 +84,7 @@ def predict_command(
     said = _Said(
         photographs,
         answer_cases(predictor, photographs, given.files) if case else None,
-        [*_notes(predictor, opened, tta), *_unshown(predictor, site, case=case), *_passed_over(given)],
+        [*_notes(predictor), *_unshown(predictor, site, case=case), *_passed_over(given)],
     )
     _show(predictor, said, format_, out)
     failed = {path: reason for path, reason in photographs.items() if isinstance(reason, str)}
@@ -104,15 +102,12 @@ class _Said:
     notes: Sequence[str]
 
 
-def _notes(predictor: Predictor, bundle: Bundle, tta: str | None) -> list[str]:
+def _notes(predictor: Predictor) -> list[str]:
     """What the bundle lacks, and what was fitted for another look at photographs."""
-    notes = predictor.fitted.caveats()
-    rule, fitted_for = predictor.fitted.rule, bundle.preprocessing.views
+    notes, rule = predictor.caveats(), predictor.fitted.rule
     rare = [] if rule is None else [item.name for item in rule.calibration.lesions if item.curve is None]
     if rare:
         notes.append(f"Too rare to be calibrated and decided on: {listed(rare)}.")
-    if tta not in (None, fitted_for) and rule is not None:
-        notes.append(f"Calibration and thresholds were fitted for the views {fitted_for}, not for {tta}.")
     return notes
 
 

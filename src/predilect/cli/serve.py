@@ -7,13 +7,16 @@ import ipaddress
 import os
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from predilect.cli.show import console
 from predilect.errors import ServingError
+
+if TYPE_CHECKING:
+    from predilect.serving.predictor import Views
 
 __all__ = ["TOKEN_VARIABLE", "serve_command"]
 
@@ -29,6 +32,7 @@ def serve_command(
     *,
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    tta: Literal["center", "ten-crop"] | None = None,
     runtime: str = "torch",
     no_token: Annotated[bool, Parameter(name="--no-token", negative="", show_default=False)] = False,
 ) -> None:
@@ -45,6 +49,7 @@ def serve_command(
         bundle: The bundle folder.
         host: The address to listen at; 127.0.0.1 is reached from this machine alone, 0.0.0.0 from all that can reach it.
         port: The port; 0 takes one that is free.
+        tta: What is looked at of a photograph; by default what the bundle was calibrated with. Ten crops cost the network ten times as much as the centre.
         runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
         no_token: Ask for no token, though the server may be reached from elsewhere.
     """
@@ -56,10 +61,12 @@ def serve_command(
                 f"{host} may be reached from other machines: put a token of at least {_SHORTEST_TOKEN} letters and digits into the "
                 f"environment variable {TOKEN_VARIABLE}, or say --no-token"
             )
-        _serve(bundle, runtime, token, listening, host=host, loopback=loopback)
+        _serve(bundle, token, listening, runtime=runtime, views=tta, host=host, loopback=loopback)
 
 
-def _serve(bundle: Path, runtime: str, token: str | None, listening: socket.socket, *, host: str, loopback: bool) -> None:
+def _serve(
+    bundle: Path, token: str | None, listening: socket.socket, *, runtime: str, views: Views | None, host: str, loopback: bool
+) -> None:
     try:
         import uvicorn
 
@@ -71,7 +78,7 @@ def _serve(bundle: Path, runtime: str, token: str | None, listening: socket.sock
     from predilect.serving.settings import Settings
 
     hosts = frozenset({*_LOOPBACK_NAMES, _written(host)}) if loopback else None
-    app = make_app(Predictor.open(Bundle.open(bundle), runtime=runtime), Settings(token=token, hosts=hosts))
+    app = make_app(Predictor.open(Bundle.open(bundle), runtime=runtime, views=views), Settings(token=token, hosts=hosts))
     console.print(f"serving   http://{_written(host)}:{listening.getsockname()[1]}/")
     console.print(f"token     {'none is asked for' if token is None else f'asked for, as {TOKEN_VARIABLE} has it'}")
     console.print("use       Not a medical device: for research and development only.")

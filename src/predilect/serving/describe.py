@@ -52,7 +52,7 @@ def model_of(predictor: Predictor) -> Model:
         provenance={key: bundle.provenance.get(key) for key in _TOLD},
         licences=list(bundle.licences),
         sources=_recorded(bundle.provenance.get("sources", ())),
-        notes=[*bundle.provenance.get("notes", ()), *predictor.fitted.caveats()],
+        notes=[*bundle.provenance.get("notes", ()), *predictor.caveats()],
         index=None if predictor.index is None else _indexed(predictor.index),
         intended_use=INTENDED_USE,
         version=version("predilect"),

@@ -51,6 +51,7 @@ class Predictor:
         index: See `insight.bundle_index`; None where the bundle holds none.
         explainer: What attention maps need; None where there are none.
         unexplained: Why there are none; None where there are.
+        fitted_for: The views that all was fitted for, where photographs are looked at otherwise; None: as here.
 
     Raises:
         ValueError: If what was fitted is of other classes, or lacks what it needs.
@@ -62,6 +63,7 @@ class Predictor:
     index: EmbeddingIndex | None = None
     explainer: Explainer | None = None
     unexplained: str | None = "no maps were asked for"
+    fitted_for: Views | None = None
 
     def __post_init__(self) -> None:
         self.fitted.check_labels(self.bundle.labels)
@@ -86,11 +88,12 @@ class Predictor:
         """
         index = open_index(bundle) if (bundle.path / INDEX_FOLDER).exists() else None
         fitted = _usable(bundle, index, views)
+        fitted_for = bundle.preprocessing.views if views not in (None, bundle.preprocessing.views) else None
         if views is not None:
             bundle = replace(bundle, preprocessing=bundle.preprocessing.model_copy(update={"views": views}))
         ready = open_runtime(bundle, runtime)
         if not attention:
-            return cls(bundle, ready, fitted, index)
+            return cls(bundle, ready, fitted, index, fitted_for=fitted_for)
         explainer, unexplained = None, None
         try:
             if isinstance(ready, TorchRuntime):
@@ -99,7 +102,7 @@ class Predictor:
                 explainer = Explainer.of(make_fabric(bundle.recipe.precision), bundle.network())
         except InsightError as error:  # its architecture has none, or a package is missing
             unexplained = str(error)
-        return cls(bundle, ready, fitted, index, explainer, unexplained)
+        return cls(bundle, ready, fitted, index, explainer, unexplained, fitted_for)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -107,6 +110,14 @@ class Predictor:
         if self.fitted.site_prior is not None:
             return self.fitted.site_prior.sites
         return self.bundle.labels[SITE].classes if SITE in self.bundle.labels else ()
+
+    def caveats(self) -> list[str]:
+        """What is not said and why, and what was fitted for another look at photographs: a sentence each."""
+        caveats = self.fitted.caveats()
+        if self.fitted_for is not None and self.fitted.rule is not None:
+            views = self.bundle.preprocessing.views
+            caveats.append(f"Calibration and thresholds were fitted for the views {self.fitted_for}, not for {views}.")
+        return caveats
 
     def check(self, question: Question) -> None:
         """Make sure that a question can be answered.
