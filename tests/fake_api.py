@@ -23,6 +23,7 @@ from predilect.atlas.synthetic import paint, sample_photos
 from predilect.serving.answers import (
     Attention,
     AttentionMapAnswer,
+    GivenSiteAnswer,
     LesionAnswer,
     Neighbour,
     PhotographAnswer,
@@ -129,7 +130,7 @@ def answered(given: str | None, asked: dict[str, Any], **told: Any) -> Photograp
         given_site=given, lesions_without_site=None if given is None else lesions(None),
         set=["plaque", "scale", "excoriation"], unsure=False, unfamiliar=False, unfamiliarity=0.31,
         attention=attention([("lesion", "plaque"), ("site", "arm")]) if "attention" in beside else None,
-        similar=Similar("euclidean", neighbours()) if "similar" in beside else None,
+        similar=Similar("euclidean", neighbours()) if "similar" in beside else None, by_site=None,
     )  # fmt: skip
     return replace(answer, **told)
 
@@ -169,7 +170,11 @@ class FakeApi:
         return Starlette(routes=[*page_routes(), *routes], middleware=[Middleware(Guard, settings=settings)])
 
     def _predicted(self, asked: dict[str, list[str]]) -> Predictions:
-        return Predictions(self.model.model, [answered(asked.get("site", [None])[0], asked, **self.told)])
+        answer = answered(asked.get("site", [None])[0], asked, **self.told)
+        if "sites" in asked.get("with", [""])[0].split(","):
+            given = [GivenSiteAnswer(item.name, lesions(item.name), answer.set, answer.unsure) for item in self.labels.sites]
+            answer = replace(answer, by_site=given)
+        return Predictions(self.model.model, [answer])
 
     def _route(self, path: str, kind: Any, answer: Callable[[dict[str, list[str]]], Any], method: str = "GET") -> Route:
         async def respond(request: Request) -> Response:

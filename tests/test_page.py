@@ -38,6 +38,7 @@ class TestPhotograph:
                 "blob:",
             ]
             expect(page.locator("#busy")).to_be_visible()
+            expect(said(page)).to_have_text("Looking at the photograph …")
             expect(page.locator("#lesions")).to_be_hidden()
             api.gate.set()
             expect(page.locator("#lesions")).to_be_visible()
@@ -165,6 +166,7 @@ class TestProblems:
             choose(page, NO_PHOTOGRAPH)
             problem = page.locator("#photograph-problem")
             expect(problem).to_have_text(UNKNOWN_FORMAT)
+            expect(said(page)).to_be_empty()
             expect(page.locator("#lesions")).to_be_hidden()
             choose(page)
             expect(page.locator("#lesions")).to_be_visible()

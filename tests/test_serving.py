@@ -61,7 +61,9 @@ class TestPredict:
         (row,) = bare.post("/v1/predict", files=upload(photograph())).json()["results"]
         assert all(item["probability"] == item["score"] for item in row["lesions"])
         assert {item["decision"] for item in row["lesions"]} == {item["threshold"] for item in row["lesions"]} == {None}
-        nothing = ("given_site", "lesions_without_site", "set", "unsure", "unfamiliar", "unfamiliarity", "attention", "similar")
+        nothing = (
+            "given_site", "lesions_without_site", "set", "unsure", "unfamiliar", "unfamiliarity", "attention", "similar", "by_site",
+        )  # fmt: skip
         assert {key: row[key] for key in nothing} == dict.fromkeys(nothing)
 
     def test_calibrated_probabilities_decide_and_make_the_set(self, client, predictor):
@@ -88,6 +90,18 @@ class TestPredict:
         assert after[known]["probability"] > before[known]["probability"]
         assert all(after[name]["probability"] == before[name]["probability"] for name in after if name != known)
         assert after[known]["score"] == before[known]["score"]
+
+    def test_what_each_site_would_change_can_be_had_at_once(self, client, predictor):
+        (once,) = client.post("/v1/predict", files=upload(photograph()), data={"with": "sites"}).json()["results"]
+        assert [item["given_site"] for item in once["by_site"]] == list(predictor.sites)
+        for item in once["by_site"]:
+            (again,) = client.post("/v1/predict", files=upload(photograph()), data={"site": item["given_site"]}).json()["results"]
+            assert item == {key: again[key] for key in ("given_site", "lesions", "set", "unsure")}
+        assert len({str(item["lesions"]) for item in once["by_site"]}) > 1
+
+    def test_a_bundle_without_a_site_prior_says_so_when_it_is_asked_for_all_sites(self, bare):
+        problem = checked_problem(bare.post("/v1/predict", files=upload(photograph()), data={"with": "sites"}), 422)
+        assert "does not take a given site into account" in problem["detail"]
 
     def test_a_site_that_is_unknown_or_cannot_be_used(self, client, bare, predictor):
         near = predictor.sites[0] + "s"

@@ -59,7 +59,7 @@ def test_answers_are_of_their_schemas(client):
         "/v1/labels": client.get("/v1/labels"),
         "/v1/model": client.get("/v1/model"),
         "/v1/predict": client.post(
-            "/v1/predict", files=upload(*PHOTOGRAPHS, b"none"), data={"with": "attention,similar", "site": site}
+            "/v1/predict", files=upload(*PHOTOGRAPHS, b"none"), data={"with": "attention,similar,sites", "site": site}
         ),
         "/v1/attention": client.post("/v1/attention", files=upload(PHOTOGRAPHS[0], field="file")),
         "/v1/similar": client.post("/v1/similar", files=upload(PHOTOGRAPHS[0], field="file")),

@@ -13,6 +13,7 @@ __all__ = [
     "AttentionMapAnswer",
     "CaseAnswer",
     "Failure",
+    "GivenSiteAnswer",
     "LesionAnswer",
     "Neighbour",
     "PhotographAnswer",
@@ -71,6 +72,20 @@ class SiteAnswer:
     """The site."""
     probability: Probability
     """Calibrated where the bundle has a calibration; those of all sites sum to 1."""
+
+
+@dataclass(frozen=True, config=DOCUMENTED)
+class GivenSiteAnswer:
+    """What is said once a site is given, as far as it changes."""
+
+    given_site: str
+    """The site."""
+    lesions: list[LesionAnswer]
+    """All lesions, the most probable first."""
+    set: list[str] | None
+    """Lesions that cannot be excluded; nothing is promised of them. Null where the bundle has no such sets."""
+    unsure: bool | None
+    """No lesion is decided to be present, while some cannot be excluded; null where the bundle cannot tell."""
 
 
 @dataclass(frozen=True, config=DOCUMENTED)
@@ -180,6 +195,8 @@ class PhotographAnswer:
     """Where the network looked, if that was asked for."""
     similar: Similar | None
     """The most alike photographs of the index, if they were asked for."""
+    by_site: list[GivenSiteAnswer] | None
+    """The answer for each site that may be given, in class order, if that was asked for: what asking once more with `site` would say."""
 
 
 @dataclass(frozen=True, config=DOCUMENTED)

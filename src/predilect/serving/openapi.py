@@ -70,8 +70,17 @@ PREDICTION_FORM = _form(
         "site": {"type": "string", "description": "Where on the body they were taken, if that is known; see `/v1/labels`."},
         "with": {
             "type": "string",
-            "enum": ["attention", "similar", "attention,similar"],
-            "description": "What is wanted beside: attention maps of the most probable lesion and site, similar photographs, or both.",
+            "enum": [
+                "attention",
+                "similar",
+                "sites",
+                "attention,similar",
+                "attention,sites",
+                "similar,sites",
+                "attention,similar,sites",
+            ],
+            "description": "What is wanted beside: attention maps of the most probable lesion and site, similar photographs, and what each "
+            "site would change if it were given.",
         },
         "k": _K,
     },
@@ -152,6 +161,7 @@ PREDICTION_EXAMPLE = {
             "unfamiliarity": 0.31,
             "attention": ATTENTION_EXAMPLE,
             "similar": SIMILAR_EXAMPLE,
+            "by_site": [{"given_site": "arm", "lesions": [_PAPULE, _SCALE], "set": ["papule"], "unsure": False}],
         },
         {
             "name": "notes.pdf",

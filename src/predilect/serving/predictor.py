@@ -25,11 +25,11 @@ from predilect.insight.attention import Explainer
 from predilect.insight.bundle_index import INDEX_FOLDER, open_index
 from predilect.insight.retrieval import EmbeddingIndex
 from predilect.labels.tasks import LESION, SITE, Task
-from predilect.serving.answers import Attention, CaseAnswer, PhotographAnswer
+from predilect.serving.answers import Attention, CaseAnswer, GivenSiteAnswer, PhotographAnswer
 from predilect.serving.lookup import look_up
 from predilect.serving.maps import attention_of
 from predilect.serving.runtime import Runtime, TorchRuntime, open_runtime
-from predilect.serving.said import combined, say
+from predilect.serving.said import Said, combined, say
 from predilect.serving.steps import Photograph, Question, Scores, Seen
 from predilect.training.devices import make_fabric
 from predilect.vision.transforms import central_square
@@ -127,11 +127,10 @@ class Predictor:
             ServingError: If the bundle takes no site into account.
             InsightError: If the bundle has no index or no maps, or no photograph of the index passes the filters.
         """
-        if question.site is not None:
-            if self.fitted.site_prior is None:
-                raise ServingError("this bundle does not take a given site into account: it was made without a site prior")
-            if question.site not in self.sites:
-                raise LabelError(f"unknown site {question.site!r}: {nearest(question.site, self.sites)}")
+        if self.fitted.site_prior is None and (question.site is not None or question.every_site):
+            raise ServingError("this bundle does not take a given site into account: it was made without a site prior")
+        if question.site is not None and question.site not in self.sites:
+            raise LabelError(f"unknown site {question.site!r}: {nearest(question.site, self.sites)}")
         if question.maps is not None:
             if self.explainer is None:
                 raise InsightError(f"there are no attention maps: {self.unexplained}")
@@ -187,15 +186,11 @@ class Predictor:
             seen: What the network made of it.
             question: One that passes `check`.
         """
-        rule, prior = self.fitted.rule, self.fitted.site_prior
+        rule = self.fitted.rule
         scores = {task: values[None] for task, values in seen.scores.items()}
         plain = scores if rule is None else rule.calibration.apply(scores)
-        conditioned = plain
-        if question.site is not None:
-            assert prior is not None
-            given = np.array([prior.sites.index(question.site)])
-            conditioned = {**plain, LESION: prior.apply(plain[LESION], plain.get(SITE), given)}
-        said = say(self.bundle.labels, rule, scores, conditioned, None if question.site is None else plain)
+        said = self._said(scores, plain, question.site)
+        by_site = [(site, self._said(scores, plain, site)) for site in self.sites] if question.every_site else None
         found = look_up(self.index, self.bundle.model, seen.embedding, self.fitted.familiarity, question.similar)
         return PhotographAnswer(
             name=photograph.name,
@@ -211,6 +206,9 @@ class Predictor:
             unfamiliarity=found.unfamiliarity,
             attention=self._attention(photograph, seen, question, plain),
             similar=found.similar,
+            by_site=None
+            if by_site is None
+            else [GivenSiteAnswer(site, given.lesions, given.set, given.unsure) for site, given in by_site],
         )
 
     def answer_case(self, name: str, answers: Sequence[PhotographAnswer]) -> CaseAnswer:
@@ -225,6 +223,15 @@ class Predictor:
     def _looked_at(self, name: str, packed: PreparedImage) -> Photograph:
         square = central_square(packed.data, self.bundle.preprocessing)
         return Photograph(name, torch.from_numpy(square), packed.width, packed.height)
+
+    def _said(self, scores: Scores, plain: Scores, site: str | None) -> Said:
+        """From (1, C) scores and calibrated probabilities by task, with the site taken into account if one is given."""
+        labels, rule, prior = self.bundle.labels, self.fitted.rule, self.fitted.site_prior
+        if site is None:
+            return say(labels, rule, scores, plain, None)
+        assert prior is not None
+        given = np.array([prior.sites.index(site)])
+        return say(labels, rule, scores, {**plain, LESION: prior.apply(plain[LESION], plain.get(SITE), given)}, plain)
 
     def _attention(self, photograph: Photograph, seen: Seen, question: Question, probabilities: Scores) -> Attention | None:
         if question.maps is None:

@@ -23,7 +23,7 @@ __all__ = [
 NEIGHBOURS = 5
 MAX_NEIGHBOURS = 20
 
-_BESIDE = ("attention", "similar")
+_BESIDE = ("attention", "similar", "sites")
 _EVERY_TASK: Mapping[str, None] = {LESION: None, SITE: None}
 
 
@@ -64,6 +64,7 @@ def prediction_question(form: Form) -> Question:
         site=_single(fields, "site"),
         maps=_EVERY_TASK if "attention" in beside else None,
         similar=Wanted(_number(fields)) if "similar" in beside else None,
+        every_site="sites" in beside,
     )
 
 

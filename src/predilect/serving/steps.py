@@ -71,8 +71,10 @@ class Question:
         maps: Of which classes of which tasks attention maps are wanted, None for the most probable one; tasks that the bundle does not
             predict are passed over where no class is named. None: no maps.
         similar: None: no similar photographs.
+        every_site: Whether it is also wanted what each site, if it were given, would change.
     """
 
     site: str | None = None
     maps: Mapping[str, Sequence[str] | None] | None = None
     similar: Wanted | None = None
+    every_site: bool = False

@@ -39,9 +39,9 @@ export function makeApi(askForToken) {
     labels: () => ask("/v1/labels"),
     model: () => ask("/v1/model"),
 
-    /** @param {{site?: string, beside?: string[]}} wanted */
-    async predict(file, { site = null, beside = [] }, signal) {
-      const form = withFile("files", file, { site, with: beside.join(",") });
+    /** @param {string[]} beside What is wanted beside lesions and site. */
+    async predict(file, beside, signal) {
+      const form = withFile("files", file, { with: beside.join(",") });
       return (await ask("/v1/predict", form, signal)).results[0];
     },
 

@@ -73,14 +73,14 @@ async function look(file) {
   overlay.clear();
   photograph = { file, answer: null, site: null, lesion: null, task: "lesion", asked: new Map() };
   for (const part of [...RESULTS, ...["attention", "no-attention", "change"].map(byId)]) part.hidden = true;
-  for (const place of ["photograph-problem", "attention-problem", "sites-problem"]) tell(byId(place), "");
+  for (const place of ["photograph-problem", "attention-problem"]) tell(byId(place), "");
   await busy(async () => {
     await opening;
     if (bundle === null) await (opening = open());
     if (bundle === null) return; // why, is told where the bundle would be described
     const { labels } = bundle;
-    const beside = ["attention", "similar"].filter((item) => labels[item]);
-    const answer = await api.predict(file, { beside }, signal);
+    const beside = [labels.attention && "attention", labels.similar && "similar", labels.site_conditioning && "sites"].filter((item) => item);
+    const answer = await api.predict(file, beside, signal);
     photograph.answer = photograph.plain = answer;
     photograph.lesion = answer.lesions[0]?.name ?? null;
     byId("start").hidden = true;
@@ -102,35 +102,23 @@ async function look(file) {
   }, signal, (error) => tellOf(byId("photograph-problem"), error, () => look(file)));
 }
 
-/** Take a site into account, or none. */
-async function giveSite(site) {
-  underWay.abort();
-  underWay = new AbortController();
-  const { signal } = underWay;
-  const { file, plain } = photograph;
-  tell(byId("sites-problem"), "");
-  byId("change").hidden = true;
+/** Take a site into account, or none; what each one changes came with the answer to the photograph. */
+function giveSite(site) {
+  const { plain } = photograph;
   photograph.site = site;
-  showSites(); // at once; the lesions follow
-  const refused = (error) => {
-    photograph.site = photograph.answer.given_site;
-    showSites();
-    tellOf(byId("sites-problem"), error, () => giveSite(site));
-  };
-  await busy(async () => {
-    photograph.answer = site === null ? plain : await api.predict(file, { site }, signal);
-    showAnswer();
-    if (bundle.labels.attention) showTasks();
-    if (bundle.labels.similar) showSimilar({ ...plain, lesions: photograph.answer.lesions, given_site: site });
-    const words = site === null ? `Without a site: ${lesionsInShort(plain.lesions)}` : changesInShort(site, plain.lesions, photograph.answer.lesions);
-    byId("change-words").textContent = words;
-    byId("change").hidden = site === null;
-    say(words);
-  }, signal, refused);
+  photograph.answer = site === null ? plain : { ...plain, ...plain.by_site.find((item) => item.given_site === site) };
+  showAnswer();
+  if (bundle.labels.attention) showTasks();
+  if (bundle.labels.similar) showSimilar(photograph.answer);
+  const words = site === null ? `Without a site: ${lesionsInShort(plain.lesions)}` : changesInShort(site, plain.lesions, photograph.answer.lesions);
+  byId("change-words").textContent = words;
+  byId("change").hidden = site === null;
+  say(words);
 }
 
 async function busy(work, signal, refused) {
-  byId("busy").hidden = byId("lesions").hidden === false;
+  byId("busy").hidden = false;
+  say(byId("busy").textContent); // what is shown and hidden by itself is not read out
   byId("main").setAttribute("aria-busy", "true");
   try {
     await work();
@@ -140,6 +128,7 @@ async function busy(work, signal, refused) {
     if (!signal.aborted) {
       byId("busy").hidden = true;
       byId("main").removeAttribute("aria-busy");
+      if (byId("said").textContent === byId("busy").textContent) say("");
     }
   }
 }
