@@ -29,7 +29,7 @@ from predilect.serving.answers import Attention, CaseAnswer, GivenSiteAnswer, Ph
 from predilect.serving.lookup import look_up
 from predilect.serving.maps import attention_of
 from predilect.serving.runtime import Runtime, TorchRuntime, open_runtime
-from predilect.serving.said import Said, combined, say
+from predilect.serving.said import combined, say
 from predilect.serving.steps import Photograph, Question, Scores, Seen
 from predilect.training.devices import make_fabric
 from predilect.vision.transforms import central_square
@@ -186,11 +186,16 @@ class Predictor:
             seen: What the network made of it.
             question: One that passes `check`.
         """
-        rule = self.fitted.rule
+        labels, rule = self.bundle.labels, self.fitted.rule
         scores = {task: values[None] for task, values in seen.scores.items()}
         plain = scores if rule is None else rule.calibration.apply(scores)
-        said = self._said(scores, plain, question.site)
-        by_site = [(site, self._said(scores, plain, site)) for site in self.sites] if question.every_site else None
+        conditioned = plain if question.site is None else self._conditioned(plain, question.site)
+        said = say(labels, rule, scores, conditioned, None if question.site is None else plain)
+        by_site = [
+            GivenSiteAnswer(site, given.lesions, given.set, given.unsure)
+            for site in (self.sites if question.every_site else ())
+            for given in [say(labels, rule, scores, self._conditioned(plain, site), None)]
+        ]
         found = look_up(self.index, self.bundle.model, seen.embedding, self.fitted.familiarity, question.similar)
         return PhotographAnswer(
             name=photograph.name,
@@ -206,9 +211,7 @@ class Predictor:
             unfamiliarity=found.unfamiliarity,
             attention=self._attention(photograph, seen, question, plain),
             similar=found.similar,
-            by_site=None
-            if by_site is None
-            else [GivenSiteAnswer(site, given.lesions, given.set, given.unsure) for site, given in by_site],
+            by_site=by_site if question.every_site else None,
         )
 
     def answer_case(self, name: str, answers: Sequence[PhotographAnswer]) -> CaseAnswer:
@@ -224,14 +227,11 @@ class Predictor:
         square = central_square(packed.data, self.bundle.preprocessing)
         return Photograph(name, torch.from_numpy(square), packed.width, packed.height)
 
-    def _said(self, scores: Scores, plain: Scores, site: str | None) -> Said:
-        """From (1, C) scores and calibrated probabilities by task, with the site taken into account if one is given."""
-        labels, rule, prior = self.bundle.labels, self.fitted.rule, self.fitted.site_prior
-        if site is None:
-            return say(labels, rule, scores, plain, None)
+    def _conditioned(self, plain: Scores, site: str) -> Scores:
+        """Calibrated probabilities, (1, C) by task, with a given site taken into account."""
+        prior = self.fitted.site_prior
         assert prior is not None
-        given = np.array([prior.sites.index(site)])
-        return say(labels, rule, scores, {**plain, LESION: prior.apply(plain[LESION], plain.get(SITE), given)}, plain)
+        return {**plain, LESION: prior.apply(plain[LESION], plain.get(SITE), np.array([prior.sites.index(site)]))}
 
     def _attention(self, photograph: Photograph, seen: Seen, question: Question, probabilities: Scores) -> Attention | None:
         if question.maps is None:
