@@ -4,13 +4,15 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from python_multipart.multipart import MultipartParser
 
 from made_serving import LOOPBACK, PATIENCE, checked_problem, photograph, serving, upload
-from predilect.serving import api
+from predilect.serving import api, uploads
 from predilect.serving.api import make_app
 from predilect.serving.batching import FullError
 from predilect.serving.predictor import Predictor
@@ -116,6 +118,26 @@ class TestHeaders:
         assert (again.status_code, again.content) == (304, b"")
 
 
+class TestOtherPages:
+    """A form on any page could have a browser send photographs here; it cannot read the answer, but the network would work for it."""
+
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_none_may_have_a_browser_ask(self, client, locked, site):
+        for server in (client, locked):
+            answer = server.post("/v1/predict", files=upload(photograph()), headers={"Sec-Fetch-Site": site})
+            assert "own" in checked_problem(answer, 403)["detail"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        checked_problem(client.get("/v1/labels", headers={"Sec-Fetch-Site": site}), 403)
+
+    @pytest.mark.parametrize("site", ["same-origin", "none"])
+    def test_the_page_itself_may_and_so_may_who_types_the_address(self, client, site):
+        assert client.post("/v1/predict", files=upload(photograph()), headers={"Sec-Fetch-Site": site}).status_code == 200
+
+    def test_a_link_to_the_page_works_from_anywhere(self, client):
+        for path in ("/", "/app.js", "/healthz"):
+            assert client.get(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
 class TestHosts:
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "LOCALHOST:1"])
     def test_names_of_loopback(self, client, host):
@@ -183,6 +205,13 @@ class TestLimits:
     def test_malformed_forms(self, client, body):
         answer = client.post("/v1/predict", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
         checked_problem(answer, 400)
+
+    @pytest.mark.parametrize("header", [b"X-Long: " + b"y" * 100_000, b"X" * 100_000 + b": y"])
+    def test_headers_are_bounded_also_with_a_parser_that_does_not_bound_them(self, client, monkeypatch, header):
+        monkeypatch.setattr(uploads, "MultipartParser", partial(MultipartParser, max_header_size=10**9))
+        body = b"--b\r\n" + header + b"\r\n\r\nx\r\n--b--\r\n"
+        answer = client.post("/v1/predict", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+        assert "longer than 4096 bytes" in checked_problem(answer, 400)["detail"]
 
     def test_a_form_without_files(self, client):
         head = {"Content-Type": "multipart/form-data; boundary=b"}

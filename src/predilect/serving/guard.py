@@ -28,10 +28,15 @@ SECURITY_HEADERS: Mapping[str, str] = {
 """Of every answer."""
 
 _PROTECTED = "/v1/"
+_OTHER_PAGES = frozenset(
+    {"cross-site", "same-site"}
+)  # what browsers write into Sec-Fetch-Site; a site is a name with all its ports
 
 
 class Guard:
-    """Lets through requests that name an allowed host and, below ``/v1``, bring the token along; before a byte of their body is read.
+    """Lets through requests that name an allowed host and, below ``/v1``, come from no other page and bring the token along.
+
+    All this before a byte of their body is read. A page elsewhere could not read the answer, but have a browser ask all the same.
 
     The page and what says whether the server is well are open: they hold nothing that a token protects.
 
@@ -64,7 +69,11 @@ class Guard:
     def _refusal(self, path: str, headers: Headers) -> ProblemError | None:
         if self._hosts is not None and _host_name(headers.get("host", "")) not in self._hosts:
             return ProblemError(421, f"This server answers under these names only: {', '.join(sorted(self._hosts))}.")
-        if self._token is None or not path.startswith(_PROTECTED):
+        if not path.startswith(_PROTECTED):
+            return None
+        if headers.get("sec-fetch-site") in _OTHER_PAGES:
+            return ProblemError(403, "No page but this server's own may ask it.")
+        if self._token is None:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token):

@@ -20,6 +20,7 @@ DESCRIPTION = (
 _REASONS = {
     400: "The form is malformed.",
     401: "A token is needed, or it is not the right one.",
+    403: "A browser asked for a page of another origin.",
     408: "The request took too long to come in.",
     413: "The request, a photograph or the number of them is too large.",
     415: "The body is no form with files, or the file is no image of a known format.",
@@ -45,10 +46,10 @@ STATE = _problems(421)
 READY = _problems(421, 503)
 """Of what says whether it is ready."""
 
-TOLD = _problems(401, 421)
+TOLD = _problems(401, 403, 421)
 """Of what the bundle says of itself."""
 
-ASKING = _problems(400, 401, 408, 413, 415, 421, 422, 503)
+ASKING = _problems(400, 401, 403, 408, 413, 415, 421, 422, 503)
 """Of what takes photographs."""
 
 _PHOTOGRAPH = {"type": "string", "format": "binary", "description": "An image file; what it is, is told by its content."}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "HeldBytes", "Pace", "Upload", "read_form"]
 
-_MAX_FIELDS, _MAX_FIELD_BYTES = 256, 1024
+_MAX_FIELDS, _MAX_FIELD_BYTES, _MAX_HEADER_BYTES = 256, 1024, 4096
 _MEGABYTE = 2**20
 
 
@@ -207,10 +207,18 @@ class _Parts:
         self._disposition, self._data = {}, bytearray()
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._check_header(end - start)
         self._header += data[start:end]
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._check_header(end - start)
         self._value += data[start:end]
+
+    def _check_header(self, more: int) -> None:
+        """Older parsers put no limit to it, and each piece is copied with those before."""
+        if len(self._header) + len(self._value) + more > _MAX_HEADER_BYTES:
+            detail = f"A header of a part of the form is longer than {_MAX_HEADER_BYTES} bytes."
+            raise ProblemError(400, detail, kind="malformed-form")
 
     def _header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
