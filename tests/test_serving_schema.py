@@ -24,6 +24,7 @@ CHECKS = [
     not_a_server_error, content_type_conformance, response_headers_conformance, response_schema_conformance, status_code_conformance,
     unsupported_method,
 ]  # fmt: skip
+TOKEN = "a-token-of-enough-length"
 PHOTOGRAPHS = tuple(photograph(seed) for seed in range(3))
 
 
@@ -71,12 +72,22 @@ def test_answers_are_of_their_schemas(client):
         jsonschema.validate(answer.json(), {**schema, "components": described["components"]})
 
 
-@pytest.mark.parametrize("n_examples", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_what_is_made_of_the_description_is_answered_as_it_says(predictor, n_examples):
+@pytest.mark.parametrize(
+    ("n_examples", "token", "sent"),
+    [
+        (4, None, None),
+        pytest.param(40, None, None, marks=pytest.mark.slow),
+        (2, TOKEN, TOKEN),
+        (2, TOKEN, "another"),
+        (2, TOKEN, None),
+    ],
+)
+def test_what_is_made_of_the_description_is_answered_as_it_says(predictor, n_examples, token, sent):
+    headers = {} if sent is None else {"Authorization": f"Bearer {sent}"}
     schemathesis.openapi.format("binary", st.one_of(st.sampled_from(PHOTOGRAPHS), st.binary()))
-    with running(make_app(predictor, Settings(hosts=LOOPBACK))) as (_, url):
+    with running(make_app(predictor, Settings(hosts=LOOPBACK, token=token))) as (_, url):
         await_ready(url)
-        n_asked = 0
+        n_asked, statuses = 0, set()
         for result in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
             operation = result.ok()
             for mode in GenerationMode if operation.body else (GenerationMode.POSITIVE,):
@@ -84,8 +95,13 @@ def test_what_is_made_of_the_description_is_answered_as_it_says(predictor, n_exa
                 @settings(max_examples=n_examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
                 @given(case=operation.as_strategy(generation_mode=mode))
                 def check(case):
-                    case.call_and_validate(checks=CHECKS)
+                    answer = case.call_and_validate(checks=CHECKS, headers=headers)
+                    if token is not None and case.path.startswith("/v1/"):  # in some cases schemathesis leaves the token away
+                        let_in = answer.request.headers.get("Authorization") == f"Bearer {token}"
+                        assert (answer.status_code != 401) is let_in
+                        statuses.add(answer.status_code)
 
                 check()
                 n_asked += 1
     assert n_asked == 10
+    assert token is None or (statuses == {401}) is (sent != token)

@@ -12,11 +12,7 @@ from starlette.routing import Route
 
 __all__ = ["page_routes"]
 
-_KNOWN = {
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-    ".woff2": "font/woff2",
-}  # systems name these differently, or not at all
+_KNOWN = {".js": "text/javascript", ".svg": "image/svg+xml"}  # systems name these differently, or not at all
 
 
 def page_routes() -> list[Route]:
