@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/plain_server.py BUNDLE PORT
 
-What `bench_serving.py` measures `predilect serve` against.
+What `bench_serving.py` measures `predilect serve` against. Its backbone computes in the precision of `predilect serve`, by autocast: bf16 where
+the processor has instructions for it. So the two differ in what surrounds the network, and not in the numbers that it computes with.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from PIL import Image
 from torchvision import transforms
 
 from predilect.bundle import Bundle
+from predilect.training.devices import make_fabric
 
 
 def plain_app(bundle: Path) -> FastAPI:
     opened = Bundle.open(bundle)
     network, labels, taken = opened.network(), opened.labels, opened.preprocessing
+    fabric = make_fabric(opened.recipe.precision)
+    network = network.to(fabric.device)
     transform = transforms.Compose(
         [
             transforms.Resize(taken.test_side),
@@ -39,8 +43,8 @@ def plain_app(bundle: Path) -> FastAPI:
     @app.post("/v1/predict")
     def predict(files: UploadFile) -> dict[str, dict[str, float]]:
         image = transform(Image.open(files.file).convert("RGB"))
-        with torch.no_grad():
-            logits = network(image[None]).logits
+        with torch.no_grad(), fabric.autocast():
+            logits = network(image[None].to(fabric.device)).logits
         scores = {"lesion": logits["lesion"].sigmoid(), "site": logits["site"].softmax(dim=1)}
         return {task: dict(zip(labels[task].classes, values[0].tolist(), strict=True)) for task, values in scores.items()}
 
