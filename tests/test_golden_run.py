@@ -271,7 +271,9 @@ def test_the_bundle_opens_once_it_has_weights(tmp_path):
     of_run = ("command", "atlas", "atlas_hash", "splits_hash", "sources", "notes", "versions", "machine")
     made_by = "predilect bundle run atlas --system mtl --out bundle --index --photographs"
     trained = {"seed": 1, "iterations": 3, "rate_drops": [2], "n_images": 7, "made_by": made_by}
-    assert bundle.provenance == {**{key: Run.open(GOLDEN / "run").info[key] for key in of_run}, **trained}
+    files = {f"seed-1/fold-{fold}": GOLDEN / "run" / "mtl" / "seed-1" / f"fold-{fold}" / "predictions.parquet" for fold in (0, 1)}
+    fitted_on = {part: hashlib.sha256(file.read_bytes()).hexdigest() for part, file in files.items()}
+    assert bundle.provenance == {**{key: Run.open(GOLDEN / "run").info[key] for key in of_run}, **trained, "fitted_on": fitted_on}
     assert bundle.network().labels == LABELS
     rule = bundle.fitted.rule
     groups = [(item.n_positive_groups, item.n_negative_groups, item.curve) for item in rule.calibration.lesions]
