@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from predilect.training import inference
 from predilect.training.devices import make_fabric
 from predilect.training.inference import observe_batch
 from predilect.vision.network import build_network
@@ -32,3 +33,8 @@ def test_views_that_go_through_the_network_together_say_what_each_says_alone(sma
     torch.testing.assert_close(observation.embedding, sum(output.embedding for output in outputs) / len(outputs))
     # The fifth of ten crops is the centre, upright.
     torch.testing.assert_close(observation.feature_map, outputs[4 if looking == "ten-crop" else 0].feature_map)
+
+
+@pytest.mark.parametrize(("crop", "most"), [(32, 64), (128, 32), (224, 10), (1024, 1)])
+def test_on_a_processor_a_pass_holds_fewer_inputs_the_larger_they_are(crop, most):
+    assert inference._inputs_in_a_pass(make_fabric("fp32"), crop) == most

@@ -19,7 +19,8 @@ from predilect.vision.transforms import normalise, views
 
 __all__ = ["Observation", "embed", "observe", "observe_batch", "predict", "predict_batch", "validation_losses"]
 
-_BATCH = 64
+_MOST, _PIXELS_ON_A_PROCESSOR = 64, 2**19
+"""Inputs in one pass: of more pixels the maps outgrow a processor's caches, and each input takes longer."""
 
 
 class Observation(NamedTuple):
@@ -34,6 +35,11 @@ class Observation(NamedTuple):
     scores: dict[str, Tensor]
     embedding: Tensor
     feature_map: Tensor | None
+
+
+def _inputs_in_a_pass(fabric: Fabric, crop: int) -> int:
+    """How many inputs of `crop` x `crop` pixels go through a network at once, so that each takes the least time; at least 1."""
+    return max(1, min(_MOST, _PIXELS_ON_A_PROCESSOR // crop**2)) if fabric.device.type == "cpu" else _MOST
 
 
 @torch.no_grad()
@@ -54,7 +60,7 @@ def observe_batch(fabric: Fabric, network: Network, images: Tensor) -> Observati
     embeddings: list[Tensor] = []
     feature_map: Tensor | None = None
     # Small batches keep a device busy poorly: the views of a few photographs go through the network together.
-    for part in torch.split(crops, max(1, _BATCH // len(images))):  # (v, B, 3, crop, crop)
+    for part in torch.split(crops, max(1, _inputs_in_a_pass(fabric, preprocessing.crop) // len(images))):  # (v, B, 3, crop, crop)
         with fabric.autocast():
             output = network(normalise(part.flatten(0, 1), preprocessing.mean, preprocessing.std))
         place = centre - sum(map(len, embeddings))
@@ -184,5 +190,5 @@ def validation_losses(
 def _evaluating(fabric: Fabric, network: Network, images: PackedImages, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of (images, rows), the network put into evaluation on its device."""
     network.to(fabric.device).eval()
-    photos = TestingPhotos(images, network.preprocessing, rows)
-    yield from testing_loader(photos, _BATCH, default_workers(fabric.device), pin=fabric.device.type == "cuda")
+    photos, at_once = TestingPhotos(images, network.preprocessing, rows), _inputs_in_a_pass(fabric, network.preprocessing.crop)
+    yield from testing_loader(photos, at_once, default_workers(fabric.device), pin=fabric.device.type == "cuda")
