@@ -127,6 +127,19 @@ def test_retrieval_names_a_winner_only_where_an_interval_excludes_0():
     assert {second.sentence, third.sentence} == {expected.format("resnet"), expected.format("resnet-site")}
 
 
+def test_retrieval_says_where_interval_and_p_disagree():
+    doubted = [
+        item.model_copy(update={"p": 0.06 if item.measure == "site_map_at_r" else item.p}) for item in INSIGHT.retrieval.comparisons
+    ]
+    none, found, _ = retrieval_findings(INSIGHT.retrieval.model_copy(update={"comparisons": doubted}))
+    assert none.sentence == "No winner is claimed between resnet-site and resnet."
+    assert found.sentence.startswith("mtl is better than resnet in site precision@5; no winner is claimed in ")
+    assert found.sentence.endswith(" and lesion nDCG (interval and p disagree in site mAP@R).")
+    of_first = [item.model_copy(update={"p": 0.04}) for item in INSIGHT.retrieval.comparisons[:1]]
+    (neither,) = retrieval_findings(INSIGHT.retrieval.model_copy(update={"comparisons": of_first}))
+    assert "No winner is claimed between resnet-site and resnet (interval and p disagree in " in neither.sentence
+
+
 def test_the_guide_says_what_was_done():
     both, maps, checks = insight_guide(INSIGHT)
     assert "900 tested photographs" in both

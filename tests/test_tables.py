@@ -212,12 +212,19 @@ def test_csv_tables_leave_out_what_there_is_not():
     assert set(csv_tables(Shown(bare))) == {"headline", "lesions"}
 
 
-@given(low=st.floats(-0.2, 0.2), width=st.floats(0, 0.2), inside=st.floats(0, 1), fold_mean=st.none() | st.floats(-0.2, 0.2))
-def test_a_winner_is_claimed_only_where_the_interval_excludes_zero_and_the_folds_agree(low, width, inside, fold_mean):
+@given(
+    low=st.floats(-0.2, 0.2),
+    width=st.floats(0, 0.2),
+    inside=st.floats(0, 1),
+    fold_mean=st.none() | st.floats(-0.2, 0.2),
+    p=st.none() | st.floats(0.0002, 1),
+)
+def test_a_winner_is_claimed_only_where_the_interval_excludes_zero_and_p_and_the_folds_agree(low, width, inside, fold_mean, p):
     high = low + width
     difference = min(max(low + inside * width, low), high)
-    (verdict,) = judged(EVALUATION, difference=difference, low=low, high=high, fold_mean_difference=fold_mean)
+    (verdict,) = judged(EVALUATION, difference=difference, low=low, high=high, fold_mean_difference=fold_mean, p=p)
     agrees = fold_mean is None or (fold_mean > 0 and difference > 0) or (fold_mean < 0 and difference < 0)
+    agrees = agrees and (p is None or p < 0.05)
     expected = None
     if agrees and low > 0:
         expected = "mtl"
@@ -228,10 +235,21 @@ def test_a_winner_is_claimed_only_where_the_interval_excludes_zero_and_the_folds
 
 
 def test_verdicts_say_why_no_winner_is_claimed(evaluation):
-    (includes,) = judged(evaluation, low=-0.001)
+    (includes,) = judged(evaluation, low=-0.001, p=0.2)
     assert includes.sentence == (
         "No winner is claimed between mtl and resnet in mAP-class: the interval includes 0 "
-        "(+0.020, 95 % interval −0.001 to 0.030, p < 0.001)."
+        "(+0.020, 95 % interval −0.001 to 0.030, p = 0.200)."
+    )
+    (only_p,) = judged(evaluation, low=-0.001, p=0.038)
+    assert only_p.sentence == (
+        "No winner is claimed between mtl and resnet in mAP-class: the interval includes 0, although p by itself speaks against chance "
+        "(+0.020, 95 % interval −0.001 to 0.030, p = 0.038)."
+    )
+    (only_interval,) = judged(evaluation, low=0.001, p=0.061)
+    assert only_interval.winner is None
+    assert only_interval.sentence == (
+        "No winner is claimed between mtl and resnet in mAP-class: the interval excludes 0, but p does not speak against chance "
+        "(+0.020, 95 % interval 0.001 to 0.030, p = 0.061)."
     )
     (disagree,) = judged(evaluation, fold_mean_difference=-0.004)
     assert "the mean over folds (−0.004) disagree in sign" in disagree.sentence

@@ -15,7 +15,7 @@ from predilect.evaluation.attention_scores import (
 from predilect.evaluation.group_means import GroupMean
 from predilect.evaluation.insight import Insight
 from predilect.evaluation.retrieval_summary import RetrievalComparison, RetrievalEvaluation
-from predilect.report.wording import Finding, interval, listed, number
+from predilect.report.wording import Finding, disagree, interval, listed, number, shown_side
 
 __all__ = [
     "MEASURE_TITLES",
@@ -142,22 +142,25 @@ def _set_against_gain(gain: CoincidenceGain) -> Finding:
 
 
 def retrieval_findings(retrieval: RetrievalEvaluation) -> list[Finding]:
-    """For each pair of systems in which measures one is better; a claim needs a 95 % interval that lies wholly on one side of 0."""
+    """For each pair of systems in which measures one is better.
+
+    A claim needs a 95 % interval that lies wholly on one side of 0, and a p below 0.05.
+    """
     pairs = dict.fromkeys((item.system_a, item.system_b) for item in retrieval.comparisons)
     return [_compared(a, b, [item for item in retrieval.comparisons if (item.system_a, item.system_b) == (a, b)]) for a, b in pairs]
 
 
 def _compared(a: str, b: str, items: Sequence[RetrievalComparison]) -> Finding:
+    winners = {1: a, -1: b, 0: ""}
     judged: dict[str, list[str]] = {a: [], b: [], "": []}
     for item in items:
-        if item.low is None or item.high is None or item.low <= 0 <= item.high:
-            judged[""].append(MEASURE_TITLES[item.measure])
-        else:
-            judged[a if item.low > 0 else b].append(MEASURE_TITLES[item.measure])
+        judged[winners[shown_side(item.low, item.high, item.p)]].append(MEASURE_TITLES[item.measure])
+    doubtful = [MEASURE_TITLES[item.measure] for item in items if disagree(item.low, item.high, item.p)]
+    why = f" (interval and p disagree in {listed(doubtful)})" if doubtful else ""
     won = [f"{name} is better than {other} in {listed(judged[name])}" for name, other in ((a, b), (b, a)) if judged[name]]
     if not won:
-        return Finding(f"No winner is claimed between {a} and {b}.", claimed=False)
-    rest = f"; no winner is claimed in {listed(judged[''])}" if judged[""] else ""
+        return Finding(f"No winner is claimed between {a} and {b}{why}.", claimed=False)
+    rest = f"; no winner is claimed in {listed(judged[''])}{why}" if judged[""] else ""
     return Finding(f"{'; '.join(won)}{rest}.", claimed=True)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Finding",
     "Verdict",
     "cautions",
+    "disagree",
     "ensembles",
     "gain_findings",
     "interval",
@@ -26,6 +27,7 @@ __all__ = [
     "p_value",
     "reading_guide",
     "short",
+    "shown_side",
     "signed",
     "verdicts",
 ]
@@ -44,6 +46,8 @@ HEADLINE_METRICS: Mapping[str, Mapping[str, str]] = {
 }
 
 _MINUS = "−"
+_LEVEL = 0.05
+"""A p below it speaks against chance."""
 _RARE = 0.1
 """Of the photographs on which it was assessed, at most this share shows a rare lesion."""
 
@@ -116,10 +120,31 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def shown_side(low: float | None, high: float | None, p: float | None) -> int:
+    """On which side of 0 a difference is shown to lie: 1 or -1, or 0 where it is not shown.
+
+    Its 95 % interval must exclude 0, and its p, where there is one, be below 0.05.
+    """
+    return 0 if disagree(low, high, p) else _side(low, high)
+
+
+def disagree(low: float | None, high: float | None, p: float | None) -> bool:
+    """Whether only one of a difference's interval and p speaks against chance."""
+    return None not in {low, high, p} and (_side(low, high) != 0) != _below(p)
+
+
+def _side(low: float | None, high: float | None) -> int:
+    return _sign(low) if low is not None and high is not None and _sign(low) == _sign(high) else 0
+
+
+def _below(p: float | None) -> bool:
+    return p is not None and p < _LEVEL
+
+
 def verdicts(evaluation: Evaluation) -> list[Verdict]:
     """Judge each headline comparison by the rules of the evaluation.
 
-    A winner is claimed only where the 95 % interval of the paired difference lies wholly on one side of zero and, for
+    A winner is claimed only where the 95 % interval of the paired difference lies wholly on one side of zero, p is below 0.05 and, for
     mAP-class, the mean over folds has the sign of the pooled difference; where no table has folds, the sentence says that this
     could not be checked. The fold mean is not judged a second time by itself.
     """
@@ -142,9 +167,12 @@ def _verdict(item: Comparison) -> Verdict:
     numbers = f"{signed(item.difference)}, 95 % interval {number(item.low)} to {number(item.high)}"
     if item.p is not None:
         numbers += ", p " + (p_value(item.p) if item.p < 0.001 else f"= {p_value(item.p)}")
-    side = _sign(item.low)
-    if side != _sign(item.high) or side == 0:
-        return Verdict(item, None, f"No winner is claimed between {a} and {b} in {metric}: the interval includes 0 ({numbers}).")
+    side = _side(item.low, item.high)
+    if side == 0:
+        although = ", although p by itself speaks against chance" if _below(item.p) else ""
+        return Verdict(
+            item, None, f"No winner is claimed between {a} and {b} in {metric}: the interval includes 0{although} ({numbers})."
+        )
     fold_mean = item.fold_mean_difference
     if _sign(item.difference) != side:
         # A percentile interval of a skewed bootstrap need not hold the estimate.
@@ -159,6 +187,13 @@ def _verdict(item: Comparison) -> Verdict:
             None,
             f"No winner is claimed between {a} and {b} in {metric}: the pooled scores ({numbers}) and the mean over folds "
             f"({signed(fold_mean)}) disagree in sign.",
+        )
+    if disagree(item.low, item.high, item.p):
+        return Verdict(
+            item,
+            None,
+            f"No winner is claimed between {a} and {b} in {metric}: the interval excludes 0, but p does not speak against chance "
+            f"({numbers}).",
         )
     winner, loser = (a, b) if side > 0 else (b, a)
     checked = ""
@@ -213,8 +248,9 @@ def reading_guide(evaluation: Evaluation) -> list[str]:
             "lesions of a pair that have at least 10 positive groups; the p of headline metrics is not corrected."
         ),
         (
-            "A winner is claimed only where the interval of the difference excludes 0 and, for mAP-class, the pooled difference and "
-            "the mean over folds have the same sign. Bold in a table marks the highest number of a row and claims nothing."
+            "A winner is claimed only where the interval of the difference excludes 0, p is below 0.05 and, for mAP-class, the pooled "
+            "difference and the mean over folds have the same sign. Near 0 interval and p, which come from different resamples, may "
+            "disagree: then nothing is claimed. Bold in a table marks the highest number of a row and claims nothing."
         ),
     ]
     if _mostly_rare(evaluation):
