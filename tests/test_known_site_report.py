@@ -96,8 +96,8 @@ def test_a_lesion_without_effect_says_so():
     render(site_prior_figure(found, "mtl"))
 
 
-def with_comparison(found: KnownSite, metric, **changed):
-    rows = [row.model_copy(update=changed) if row is compared(found, PAIR, metric) else row for row in found.comparisons]
+def with_comparison(found: KnownSite, metric, pair=PAIR, **changed):
+    rows = [row.model_copy(update=changed) if row is compared(found, pair, metric) else row for row in found.comparisons]
     return found.model_copy(update={"comparisons": rows})
 
 
@@ -107,20 +107,41 @@ def sentence(found, k=1):
 
 def test_a_gain_is_claimed_only_where_all_agree():
     assert (
-        "mtl: told the site, it ranks photographs better (mAP-class +0.020 [0.019, 0.021]; fold mean +0.010)"
+        "mtl: told the site, it ranks photographs better than calibrated mtl without the site (mAP-class +0.020 [0.019, 0.021]; fold mean "
+        "+0.010), and than mtl itself (+0.020 [0.019, 0.021]; fold mean +0.010). " in sentence(FOUND).sentence
+    )
+    assert (
+        "Its probabilities are better than those of calibrated mtl (log-loss −0.0020 [−0.0030, −0.0010], 1.0 % of 0.2000)"
         in sentence(FOUND).sentence
     )
-    assert "its probabilities are better (log-loss −0.0020 [−0.0030, −0.0010], 1.0 % of 0.2000)" in sentence(FOUND).sentence
     assert sentence(FOUND).claimed
     for changed in ({"low": -0.01}, {"fold_mean_difference": -0.001}, {"low": None, "high": None}):
         doubted = with_comparison(FOUND, "map_class", **changed)
         assert "it is not shown to rank photographs better or worse" in sentence(doubted).sentence
     worse = with_comparison(FOUND, "map_class", difference=-0.02, low=-0.03, high=-0.01, fold_mean_difference=-0.01)
-    assert "it ranks photographs worse" in sentence(worse).sentence
+    assert "it ranks photographs worse than calibrated mtl without the site" in sentence(worse).sentence
     worse = with_comparison(FOUND, "log_loss", difference=0.02, low=0.01, high=0.03)
-    assert "its probabilities are worse" in sentence(worse).sentence
+    assert "Its probabilities are worse than those of calibrated mtl (" in sentence(worse).sentence
     unsure = with_comparison(with_comparison(FOUND, "map_class", low=-0.01), "log_loss", high=0.01)
     assert not sentence(unsure).claimed
+    doubted = with_comparison(with_comparison(FOUND, "map_class", p=0.061), "log_loss", p=0.4)
+    assert "not shown to rank photographs better or worse than calibrated mtl without the site" in sentence(doubted).sentence
+    assert "fold mean +0.010; interval and p = 0.061 disagree)" in sentence(doubted).sentence
+    assert not sentence(doubted).claimed
+
+
+def test_a_better_order_is_set_against_the_system_itself():
+    itself = ("mtl+site", "mtl")
+    unshown = with_comparison(FOUND, "map_class", itself, difference=0.004, low=-0.002, high=0.01, p=0.2)
+    assert "; against mtl itself (+0.004 [−0.002, 0.010]; fold mean +0.010) it is not shown. Its" in sentence(unshown).sentence
+    assert sentence(unshown).claimed
+    other_way = with_comparison(FOUND, "map_class", itself, difference=-0.004, low=-0.01, high=-0.002)
+    assert (
+        ", but worse than mtl itself (−0.004 [−0.010, −0.002]; fold mean +0.010), so neither is claimed. Its"
+        in sentence(other_way).sentence
+    )
+    assert sentence(other_way).claimed  # of the probabilities
+    assert not sentence(with_comparison(other_way, "log_loss", high=0.01)).claimed
 
 
 def test_a_site_of_no_use_is_told():

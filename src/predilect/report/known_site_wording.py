@@ -20,7 +20,7 @@ from predilect.report.known_site_tables import (
     shown_system,
     system_rows,
 )
-from predilect.report.wording import Finding, listed, signed
+from predilect.report.wording import Finding, disagree, listed, p_value, shown_side, signed
 
 __all__ = [
     "KnownSiteSection",
@@ -72,7 +72,9 @@ def known_site_section(found: KnownSite) -> KnownSiteSection:
 def known_site_findings(found: KnownSite) -> list[Finding]:
     """What may be said: for each system whether the site helps, in order and in probability, and what it is worth without a photograph.
 
-    As everywhere, a gain is claimed only where the interval lies on one side of 0 and, for mAP-class, the mean over folds agrees.
+    As everywhere, a gain is claimed only where the interval lies on one side of 0, p is below 0.05 and, for mAP-class, the mean over folds
+    agrees. The comparison is with the calibrated system; a change of order is not claimed where that with the system itself points the
+    other way.
     """
     said = []
     for system, effects in found.effects.items():
@@ -80,9 +82,11 @@ def known_site_findings(found: KnownSite) -> list[Finding]:
         if not any(effects.spreads):
             said.append(Finding(f"{system}: in no fold was a given site of any use beyond what the image told.", claimed=False))
             continue
-        ranks, losses = (compared(found, pair, metric) for metric in ("map_class", "log_loss"))
-        sentence = f"{system}: told the site, it {_ranks(ranks)}, and its probabilities {_probabilities(losses, found)}."
-        said.append(Finding(sentence, claimed=bool(_side(ranks) or _side(losses))))
+        losses = compared(found, pair, "log_loss")
+        ranks, claimed = _ranks(found, system)
+        than = f" than those of calibrated {system}"
+        sentence = f"{system}: told the site, it {ranks}. Its probabilities {_probabilities(losses, found, than)}."
+        said.append(Finding(sentence, claimed=claimed or bool(_side(losses))))
     losses = compared(found, (BASELINES[1], BASELINES[0]), "log_loss")
     sentence = f"Without a photograph, when the share of a lesion at the site replaces its share overall, probabilities {_probabilities(losses, found)}."
     return [*said, Finding(sentence, claimed=bool(_side(losses)))]
@@ -111,7 +115,8 @@ def known_site_guide(found: KnownSite) -> list[str]:
         *networks,
         (
             "Gains are judged against the calibrated system: calibration is part of the way, differs from fold to fold, and so moves "
-            "pooled average precision by itself. The mean over folds is free of that."
+            "pooled average precision by itself. The mean over folds is free of that. A better or worse order is not claimed where the difference from "
+            "the system itself points the other way."
         ),
         (
             "Log-loss (nats) and the Brier score are means over lesions of their means over photographs; lower is better. prevalence and "
@@ -149,6 +154,8 @@ def _telling(name: str, effects: SiteEffects) -> str:
 
 def _side(item: Comparison) -> int:
     """1 or -1 where the interval lies on one side of 0 and all else agrees; 0 where nothing is claimed."""
+    if disagree(item.low, item.high, item.p):
+        return 0
     values = [item.difference, item.low, item.high, *([] if item.fold_mean_difference is None else [item.fold_mean_difference])]
     signs = {0 if value is None else int(np.sign(value)) for value in values}
     return signs.pop() if len(signs) == 1 else 0
@@ -157,16 +164,27 @@ def _side(item: Comparison) -> int:
 def _told(item: Comparison) -> str:
     folds = "" if item.fold_mean_difference is None else f"; fold mean {signed(item.fold_mean_difference)}"
     cell = difference_cell(item)
-    return f"{cell.value} {cell.interval}".rstrip() + folds
+    doubt = f"; interval and p = {p_value(item.p)} disagree" if disagree(item.low, item.high, item.p) else ""
+    return f"{cell.value} {cell.interval}".rstrip() + folds + doubt
 
 
-def _ranks(item: Comparison) -> str:
-    verb = {1: "ranks photographs better", 0: "is not shown to rank photographs better or worse", -1: "ranks photographs worse"}
-    return f"{verb[_side(item)]} (mAP-class {_told(item)})"
+def _ranks(found: KnownSite, system: str) -> tuple[str, bool]:
+    """Whether the site changes the order, against the calibrated system and against the system itself, and whether that is a claim."""
+    item, plain = (compared(found, (f"{system}+site", other), "map_class") for other in (f"{system} calibrated", system))
+    side, than = _side(item), f"than calibrated {system} without the site (mAP-class {_told(item)})"
+    if side == 0:
+        return f"is not shown to rank photographs better or worse {than}", False
+    better = {1: "better", -1: "worse"}
+    itself = f"{system} itself ({_told(plain)})"
+    if shown_side(plain.low, plain.high, plain.p) == -side:
+        return f"ranks photographs {better[side]} {than}, but {better[-side]} than {itself}, so neither is claimed", False
+    if _side(plain) == side:
+        return f"ranks photographs {better[side]} {than}, and than {itself}", True
+    return f"ranks photographs {better[side]} {than}; against {itself} it is not shown", True
 
 
-def _probabilities(item: Comparison, found: KnownSite) -> str:
-    verb = {-1: "are better", 0: "are not shown to be better or worse", 1: "are worse"}
+def _probabilities(item: Comparison, found: KnownSite, than: str = "") -> str:
+    verb = {-1: f"are better{than}", 0: f"are not shown to be better or worse{than}", 1: f"are worse{than}"}
     before = found.systems[item.system_b].mean.log_loss
     share = "" if item.difference is None or not before else f", {100 * abs(item.difference) / before:.1f} % of {before:.4f}"
     return f"{verb[_side(item)]} (log-loss {_told(item)}{share})"
