@@ -105,7 +105,11 @@ def tested_probabilities(system: str, fitted: FittedParts, tested: Tested) -> li
     blocks += [
         bullets([escaped(finding.sentence) for finding in calibration_findings(calibration)]),
         "Expected calibration error (ECE) and Brier score, before and after, on folds that the calibration was not fitted on:",
-        table(["class", "method", "ECE before", "after", "by chance", "Brier before", "after", "base rate"], rows, words=2),
+        table(
+            ["class", "method", "ECE before", "after", "by chance", "Brier before", "after", "Brier of the base rate"],
+            rows,
+            words=2,
+        ),
         *_decisions(found, calibration.aim),
     ]
     if known_site is not None:
