@@ -258,7 +258,7 @@ def _chosen(folds: TrainedFolds, tested: _Tested, seed: int, choice: CaseChoice)
     if choice.n_random:
         drawn = np.sort(stream(seed, "cases").permutation(n)[: choice.n_random])
         sections.append(
-            ("Random", f"{len(drawn)} of the {n:,} photographs that were tested, drawn by a program (seed {seed}).", drawn)
+            ("Random", f"{len(drawn)} of the {n:,} photographs that were tested, chosen at random (seed {seed}).", drawn)
         )
     defined = np.flatnonzero(~np.isnan(tested.scores))
     if choice.n_worst and len(defined):
