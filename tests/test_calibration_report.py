@@ -184,6 +184,8 @@ def test_sets_that_break_their_promise_are_told_of(evaluation):
         found = changed(evaluation, change, miss_rate=miss_rate)[1]
         assert "sets asked to leave out at most 10 % of a photograph's lesions" in found.sentence
         assert words in found.sentence
+        sets = evaluation.systems["mtl"].sets
+        assert f"they hold {sets.mean_size.value:.1f} lesions on average" in found.sentence
         assert found.claimed == claimed
 
 
@@ -221,6 +223,8 @@ def test_the_section_of_the_page_holds_all_of_it(evaluation):
     for text in ("<svg>drawn</svg>", drawing.caption, "by a model*", "mean over 2 lesions", "What cannot be excluded", "−0."):
         assert text in page
     assert "None" not in page
+    size = evaluation.systems["mtl"].sets.mean_size
+    assert f'<td>{size.value:.1f}<span class="ci">[{size.low:.1f}, {size.high:.1f}]</span>' in page.replace("\n", "")
 
 
 def test_results_come_back_from_json(evaluation):

@@ -93,7 +93,7 @@ def _kept(name: str, sets: SetScores) -> Iterator[Finding]:
     if sets.miss_rate.value is None:
         return
     told = f"{name}: sets asked to leave out at most {100 * sets.max_miss_rate:g} % of a photograph's lesions"
-    size = f"they hold {number(sets.mean_size.value)} lesions on average, and {number(sets.share_unsure.value)} of the answers are unsure"
+    size = f"they hold {number(sets.mean_size.value, 1)} lesions on average, and {number(sets.share_unsure.value)} of the answers are unsure"
     if sets.miss_rate.low is None or sets.miss_rate.high is None:
         yield Finding(f"{told} leave out {number(sets.miss_rate.value)}, without an interval; {size}.", claimed=False)
         return

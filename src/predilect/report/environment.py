@@ -32,7 +32,7 @@ def _environment() -> Environment:
         "number": wording.number,
         "signed": wording.signed,
         "short": wording.short,
-        "interval": lambda item: wording.interval(item.low, item.high),
+        "interval": lambda item, digits=3: wording.interval(item.low, item.high, digits),
         "bounds": wording.interval,
         "p_value": wording.p_value,
         "gain_findings": wording.gain_findings,

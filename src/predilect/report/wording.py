@@ -89,9 +89,9 @@ def many(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def number(value: float | None) -> str:
-    """A score with three decimals; a dash where it is undefined."""
-    return UNDEFINED if value is None else f"{value:.3f}".replace("-", _MINUS)
+def number(value: float | None, digits: int = 3) -> str:
+    """A score with three decimals, or a mean of counts with fewer; a dash where it is undefined."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
 
 
 def signed(value: float | None) -> str:
@@ -108,9 +108,9 @@ def short(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def interval(low: float | None, high: float | None) -> str:
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     """An interval in brackets; nothing where there is none."""
-    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def p_value(p: float | None) -> str:
