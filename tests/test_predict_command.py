@@ -13,8 +13,9 @@ import pytest
 from made_commands import leave, one_line
 from made_run import scores_of_files
 from made_serving import made_bundle, photograph, serving, upload
-from predilect.cli.predict import _image_ids
+from predilect.cli.predict import _image_ids, _possible
 from predilect.predictions import Predictions
+from predilect.serving.answers import CaseAnswer, LesionAnswer
 from predilect.serving.predictor import Predictor
 
 FORMS = ("table", "json", "csv", "parquet")
@@ -40,6 +41,25 @@ def photographs(tmp_path_factory):
 def answered(capsys, bundle, *arguments, code=0):
     assert leave("predict", bundle.path, *arguments, "--format", "json") == code
     return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("possible", "cell"),
+    [
+        (None, "—"),
+        ([], "none"),
+        (["a", "b"], "a\nb"),
+        (["a", "b", "c"], "3 of 5; excluded: d, e"),
+        (["a", "b", "c", "d", "e"], "all 5"),
+    ],
+)
+def test_the_column_of_what_cannot_be_excluded_never_lists_the_excluded_alone(possible, cell):
+    lesions = [LesionAnswer(name=name, probability=0.5, score=0.5, decision=None, threshold=None) for name in "abcde"]
+    answer = CaseAnswer(
+        name="case", photographs=[], lesions=lesions, site=[], given_site=None, lesions_without_site=None, set=possible, unsure=None,
+        unfamiliar=None,
+    )  # fmt: skip
+    assert _possible(answer) == cell
 
 
 @pytest.mark.parametrize("site", [None, "arm"])

@@ -202,13 +202,17 @@ def _cells(answer: PhotographAnswer | CaseAnswer) -> tuple[str, str, str, str]:
 
 
 def _possible(answer: PhotographAnswer | CaseAnswer) -> str:
-    """The set, by what is in it or by what is not, whichever is shorter."""
+    """The set: what is in it or, where that is most lesions, how many are and which are not."""
     if answer.set is None:
         return UNDEFINED
     excluded = [item.name for item in answer.lesions if item.name not in answer.set]
+    if not answer.set:
+        return "none"
+    if not excluded:
+        return f"all {len(answer.lesions)}"
     if len(excluded) < len(answer.set):
-        return "\n".join([f"all {len(answer.lesions)}" + (" but" if excluded else ""), *excluded])
-    return "\n".join(answer.set) or "none"
+        return f"{len(answer.set)} of {len(answer.lesions)}; excluded: {', '.join(excluded)}"
+    return "\n".join(answer.set)
 
 
 def _lesion(item: LesionAnswer, before: LesionAnswer | None) -> str:
