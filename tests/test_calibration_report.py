@@ -136,7 +136,7 @@ def test_a_lesion_that_some_folds_left_alone_says_so(evaluation):
     item = evaluation.systems["mtl"].lesions["seldom"].model_copy(update={"n_folds_as_they_were": 2})
     system = evaluation.systems["mtl"].model_copy(update={"lesions": {"seldom": item}})
     (row, *_) = calibration_rows(evaluation.model_copy(update={"systems": {"mtl": system}}))["mtl"]
-    assert row.method == "platt; none in 2 folds of 3"
+    assert row.method == "Platt; in 2 of 3 folds none"
 
 
 def test_frames_hold_the_same_numbers(evaluation):
@@ -217,7 +217,7 @@ def test_the_section_of_the_page_holds_all_of_it(evaluation):
             findings=calibration_findings(evaluation),
         )
     )
-    assert page.count("<table>") == 3
+    assert page.count("<table") == 3
     assert page.count("<tr>") == 2 * (2 + 6) + 1 + 2
     assert page.count('class="won"') == sum(finding.claimed for finding in calibration_findings(evaluation))
     for text in ("<svg>drawn</svg>", drawing.caption, "by a model*", "mean over 2 lesions", "What cannot be excluded", "−0."):

@@ -158,9 +158,9 @@ def calibration_frames(evaluation: CalibrationEvaluation) -> dict[str, pl.DataFr
 
 
 def _row(name: str, item: Reliability, n_folds: int) -> CalibrationRow:
-    method = item.method
-    if item.n_folds_as_they_were and method != "none":
-        method = f"{method}; none in {many(item.n_folds_as_they_were, 'fold')} of {n_folds}"
+    method = {"platt": "Platt"}.get(item.method, item.method)
+    if item.n_folds_as_they_were and item.method != "none":
+        method = f"{method}; in {item.n_folds_as_they_were} of {many(n_folds, 'fold')} none"
     return CalibrationRow(
         name=name,
         method=method,
