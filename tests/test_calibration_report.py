@@ -218,6 +218,8 @@ def test_the_section_of_the_page_holds_all_of_it(evaluation):
         )
     )
     assert page.count("<table") == 3
+    assert page.count('<table class="wide">') == 2
+    assert page.count('<td class="words">') == 2 * 6
     assert page.count("<tr>") == 2 * (2 + 6) + 1 + 2
     assert page.count('class="won"') == sum(finding.claimed for finding in calibration_findings(evaluation))
     for text in ("<svg>drawn</svg>", drawing.caption, "by a model*", "mean over 2 lesions", "What cannot be excluded", "−0."):
