@@ -3,6 +3,7 @@ from urllib.error import URLError
 import httpx2
 import numpy as np
 import pytest
+import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
@@ -108,6 +109,9 @@ def test_weights_that_do_not_fit_are_explained(tmp_path):
             build_network(BOTH, recipe("resnet18", weights=str(tmp_path / weights)), 1)
 
 
+made = timm.create_model
+
+
 def failing(error):
     def fail(*_arguments, **_named):
         raise error
@@ -129,6 +133,29 @@ class TestPublishedWeightsThatCannotBeFetched:
         monkeypatch.setattr(httpx2.Client, "send", failing(error))
         monkeypatch.setattr("time.sleep", lambda _seconds: None)  # the hub tries again, later and later
         assert "the published weights of resnet18 cannot be fetched (" in self.told("resnet18")
+
+    def test_without_a_network_there_is_one_error_soon_and_no_report_of_tries(self, tmp_path, monkeypatch, caplog, capfd):
+        waits, unnamed = [], httpx2.ConnectError("[Errno -2] Name or service not known")
+        unnamed.__cause__ = OSError(-2, "Name or service not known")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", failing(unnamed))
+        monkeypatch.setattr("time.sleep", waits.append)
+        assert "cannot be fetched (Name or service not known); give a local file" in self.told("resnet18")
+        assert sum(waits) <= 1
+        assert (caplog.text, *capfd.readouterr()) == ("", "", "")
+        assert not constants.HF_HUB_OFFLINE
+
+    def test_a_hub_that_answers_is_asked_as_its_library_asks(self, monkeypatch):
+        asked = []
+
+        def answer(*_arguments, **_named):
+            asked.append(constants.HF_HUB_OFFLINE)
+            raise OSError("resnet18 has no file. Nothing else is said.\nNor here.")
+
+        monkeypatch.setattr(httpx2.Client, "send", lambda _client, request, **_named: httpx2.Response(503, request=request))
+        monkeypatch.setattr(timm, "create_model", lambda *a, **k: answer() if k.get("pretrained") else made(*a, **k))
+        assert "cannot be fetched (resnet18 has no file); give" in self.told("resnet18")
+        assert asked == [False]
 
     def test_from_elsewhere(self, monkeypatch):
         monkeypatch.setattr(AlexNet_Weights, "get_state_dict", failing(URLError("Tunnel connection failed: 403 Forbidden")))

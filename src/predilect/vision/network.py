@@ -7,13 +7,16 @@ first 1x1 ("v1"); weights of one kind do not fit the other, and v1.5 is the some
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import timm
 import torch
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import group_parameters
@@ -291,18 +294,60 @@ def _file_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _hub_weights(name: str) -> Mapping[str, Tensor]:
+    unreached = None
     try:
         if name == "alexnet":
             weights: Mapping[str, Tensor] = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
         else:
-            weights = timm.create_model(name, pretrained=True).state_dict()
+            unreached = _hub_unreached()
+            with _hub_offline(offline=unreached is not None):
+                weights = timm.create_model(name, pretrained=True).state_dict()
     except _UNFETCHED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # The hub then says only that the file is not among those fetched before.
+        cause = unreached if unreached is not None and isinstance(error, LocalEntryNotFoundError) else error
         raise RecipeError(
-            f"the published weights of {name} cannot be fetched ({reason}); give a local file with --weights {name}=FILE.safetensors, "
-            f"or start from random weights with --from-scratch"
+            f"the published weights of {name} cannot be fetched ({_reason(cause)}); give a local file with "
+            f"--weights {name}=FILE.safetensors, or start from random weights with --from-scratch"
         ) from error
     return weights
+
+
+def _hub_unreached() -> Exception | None:
+    """Ask the hub for anything, twice at most; None where it answers, whatever it says.
+
+    Without a network, the hub's library tries each file of a model for half a minute, and tells of every try.
+    """
+    for wait in (1, 0):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
+        except _UNFETCHED as error:
+            unreached = error
+            time.sleep(wait)
+        else:
+            return None
+    return unreached
+
+
+@contextmanager
+def _hub_offline(*, offline: bool) -> Iterator[None]:
+    """Whether the hub's library takes only what was fetched before; a user who asks for that by HF_HUB_OFFLINE has it anyway."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or offline
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of what an error of fetching came from, without the number of the system's error."""
+    root = error
+    following: BaseException | None = error
+    while following is not None:
+        root = following if isinstance(following, _UNFETCHED) else root
+        following = following.__cause__ or following.__context__
+    told = root.strerror if isinstance(root, OSError) and isinstance(root.strerror, str) else str(root)
+    return (told.splitlines() or [type(root).__name__])[0].split(". ")[0]
 
 
 def _start_head(head: nn.Linear, seed: int) -> None:
