@@ -19,6 +19,7 @@ from predilect.files import replacing
 __all__ = ["number_column", "read_csv", "read_table", "string_column", "whole_number_column", "write_table"]
 
 _SHOWN_LETTERS = 60
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 def read_table(path: Path, error: type[PredilectError]) -> pl.DataFrame:
@@ -51,8 +52,8 @@ def read_csv(path: Path, error: type[PredilectError]) -> pl.DataFrame:
         error: What to raise, by the kind of the table.
 
     Raises:
-        PredilectError: Of the given kind, if the file is missing, empty or not UTF-8, names a column twice, or has a row with more
-            or fewer cells than the header; names the row and its line.
+        PredilectError: Of the given kind, if the file is missing, empty, not UTF-8 or separated by semicolons or tabs, names a column
+            twice, or has a row with more or fewer cells than the header; names the row and its line.
     """
     header = _header(path, error)
     for name in header:
@@ -185,6 +186,9 @@ def _header(path: Path, error: type[PredilectError]) -> list[str]:
         raise error(f"{path}: the table cannot be read as CSV: {cause}") from cause
     if header is None:
         raise error(f"{path}: the table cannot be read as CSV: it is empty")
+    for separator, name in _OTHER_SEPARATORS.items():
+        if len(header) == 1 and separator in header[0]:
+            raise error(f"{path}: the table is separated by {name}; save it with commas")
     return header
 
 
@@ -202,9 +206,8 @@ def _uneven(path: Path, header: list[str]) -> str | None:
                 if len(cells) != len(header):
                     found = ",".join(cells).replace("\n", " ")
                     found = found if len(found) <= _SHOWN_LETTERS else found[:_SHOWN_LETTERS] + "..."
-                    hint = "; is the table separated by semicolons or tabs?" if len(header) == 1 else ""
                     n_cells = f"{len(cells)} cell" + ("s" if len(cells) > 1 else "")
-                    return f"row {number} (line {line}) has {n_cells} where the header names {n_columns}: {found!r}{hint}"
+                    return f"row {number} (line {line}) has {n_cells} where the header names {n_columns}: {found!r}"
     except UnicodeDecodeError:
         return "it is not UTF-8 text; save it as UTF-8"
     except csv.Error as cause:
