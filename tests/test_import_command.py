@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from made_images import jpeg
+from conftest import SMALL_TAXONOMY
+from made_images import jpeg, picture
 from made_import import ROWS, assert_same, build, interrupted, write_source
 from made_processes import mounted
 from predilect.atlas import pack, parts
@@ -185,6 +186,26 @@ class TestResuming:
         assert code == 0
         assert "the import was finished" in said
         assert_same(out, undisturbed)
+
+
+def test_what_is_on_too_few_photographs_is_named(tmp_path, capsys):
+    source, out = tmp_path / "source", tmp_path / "atlas"
+    source.mkdir()
+    lesions, sites = ["papule"] * 12 + ["crust", "crust", "mother's mark"], ["arm"] * 11 + ["face"] * 4
+    for k in range(15):
+        (source / f"{k}.jpg").write_bytes(jpeg(picture(k)))
+    rows = [f"{k}.jpg,{lesion},{site}" for k, (lesion, site) in enumerate(zip(lesions, sites, strict=True))]
+    (source / "metadata.csv").write_text("\n".join(["file_name,lesions,site", *rows]))
+    few_needed = tmp_path / "few.toml"
+    few_needed.write_text(SMALL_TAXONOMY.replace("drop_below = 1", "drop_below = 10"))
+    code, said = run(capsys, "import", "imagefolder", source, "--out", out, "--taxonomy", few_needed)
+    assert code == 0
+    told = f"fewer than 10 photographs; {out / 'refinement.csv'} tells each term's way"
+    assert f"dropped lesions crust (2), mother's mark (1); site face (4): {told} " in said
+    few_needed.write_text(SMALL_TAXONOMY)
+    assert "dropped" not in run(capsys, "refine", out, "--taxonomy", few_needed)[1]
+    few_needed.write_text(SMALL_TAXONOMY.replace("drop_below = 1", "drop_below = 2"))
+    assert "dropped lesion mother's mark (1): fewer than 2 photographs; " in run(capsys, "refine", out, "--taxonomy", few_needed)[1]
 
 
 class TestPlaces:

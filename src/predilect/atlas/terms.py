@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,10 +16,13 @@ from predilect.errors import LabelError, nearest
 from predilect.labels.rules import TermRules, term_key
 from predilect.labels.taxonomy import Taxonomy
 
-__all__ = ["ALL_TERMS", "Course", "Terms", "mentions", "read_terms"]
+__all__ = ["ALL_TERMS", "Course", "Terms", "mentions", "read_terms", "too_rare"]
 
 ALL_TERMS = "*"
 """In a list of terms that were not assessed: all that the photograph does not list."""
+
+_TOO_RARE = "dropped: {!r} has {} images, fewer than {}"
+_TOO_RARE_READ = re.compile(r"dropped: (?P<name>['\"].+['\"]) has (?P<n>\d+) images, fewer than \d+")
 
 _LOG_SCHEMA = pl.Schema(
     {
@@ -125,7 +130,7 @@ class Course:
         if became != name:
             steps.append(f"merged into {became!r}")
         if (n := self.counts[self.target[code]]) < self.taxonomy.drop_below:
-            steps.append(f"dropped: {became!r} has {n} images, fewer than {self.taxonomy.drop_below}")
+            steps.append(_TOO_RARE.format(became, n, self.taxonomy.drop_below))
         return "; ".join(steps) or "kept"
 
     def log(
@@ -154,6 +159,15 @@ class Course:
                 }
             )
         return pl.DataFrame(rows, schema=_LOG_SCHEMA)
+
+
+def too_rare(log: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Read in the log what was left out for being on too few photographs, though on some: photographs by class, by task."""
+    found: dict[str, dict[str, int]] = {}
+    for task, reason in log.select("task", "reason").iter_rows():
+        if (told := _TOO_RARE_READ.search(reason)) and (n := int(told["n"])):
+            found.setdefault(task, {})[ast.literal_eval(told["name"])] = n
+    return found
 
 
 def mentions(photos: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -15,22 +15,26 @@ from predilect.atlas.balance import balance_table
 from predilect.atlas.build import build_atlas, packing_path, replay
 from predilect.atlas.candidates import MOST
 from predilect.atlas.examine import copies_of
-from predilect.atlas.folder import PACKED_COLUMNS, REFINEMENT_FLAG, Atlas
+from predilect.atlas.folder import PACKED_COLUMNS, REFINEMENT, REFINEMENT_FLAG, TAXONOMY, Atlas
 from predilect.atlas.importers import SOURCES
 from predilect.atlas.parts import has_parts
 from predilect.atlas.photo import PHOTO_SCHEMA
 from predilect.atlas.splits import Splits, make_splits
+from predilect.atlas.terms import too_rare
 from predilect.cli.show import Seed, console, counting, counting_each, print_table
 from predilect.errors import AtlasError, SplitError, nearest
 from predilect.files import try_file
+from predilect.labels.tasks import LESION
 from predilect.labels.taxonomy import Taxonomy
-from predilect.report.audit_page import LONG_CHAIN, crowding
+from predilect.report.audit_page import LONG_CHAIN, crowding, few
 from predilect.report.wording import many
+from predilect.tables import read_csv
 
 __all__ = ["SPLITS_FILE", "import_command", "note_stale_audit", "refine_command", "split_atlas", "split_command", "splits_of"]
 
 SPLITS_FILE = "splits.parquet"
 
+_SHOWN_DROPPED = 12
 _SHORT = {"label": "", "largest_deviation": "worst"}
 
 
@@ -219,6 +223,7 @@ def _print_atlas(atlas: Atlas) -> None:
         for name, present, assessed in zip(task.classes, counts, known, strict=True):
             rows.append([f"{task.name}/{name}", str(present or 0), str(assessed), "machine" if name in task.machine else ""])
     print_table("Labels", ["class", "present", "known", "made by"], rows)
+    _print_dropped(atlas)
     for source in atlas.sources:
         for note in source.notes:
             console.print(f"note      {note}")
@@ -233,5 +238,20 @@ def _print_atlas(atlas: Atlas) -> None:
     )
     if met.rejected:
         console.print(f"rejected  {atlas.path / 'rejected.csv'}")
-    console.print(f"terms     {atlas.path / 'refinement.csv'}")
+    console.print(f"terms     {atlas.path / REFINEMENT}")
     console.print(f"atlas     {atlas.path}")
+
+
+def _print_dropped(atlas: Atlas) -> None:
+    """Name the lesions and sites that are on too few photographs to be learnt, the most frequent first."""
+    named = []
+    for task, classes in too_rare(read_csv(atlas.path / REFINEMENT, AtlasError)).items():
+        most_first = sorted(classes.items(), key=lambda item: (-item[1], item[0]))
+        what = "lesion" if task == LESION else "site"
+        names = few([f"{name} ({n})" for name, n in most_first], _SHOWN_DROPPED)
+        named.append(f"{what if len(classes) == 1 else what + 's'} {names}")
+    if named:
+        least = Taxonomy.open(str(atlas.path / TAXONOMY)).drop_below
+        console.print(
+            f"dropped   {'; '.join(named)}: fewer than {many(least, 'photograph')}; {atlas.path / REFINEMENT} tells each term's way",
+        )
