@@ -250,6 +250,15 @@ def test_a_wrong_feature_map_is_noticed_too(bundle, unsealed, tmp_path, monkeypa
         export_onnx(bundle, tmp_path / "model.onnx")
 
 
+def test_another_ending_is_refused_before_any_work(bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "_exported", lambda *_: pytest.fail("a graph was made"))
+    assert leave("export", bundle.path, "--out", tmp_path / "keep.jpg") == 1
+    shown = capsys.readouterr()
+    assert shown.err == f"error --out {tmp_path / 'keep.jpg'}: the name of an exported model ends in .onnx\n"
+    assert "the graph is made" not in shown.out
+    assert not (tmp_path / "keep.jpg").exists()
+
+
 def test_only_an_earlier_export_is_replaced(bundle, unsealed, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_exported", lambda *_: unsealed)
     (tmp_path / "notes.onnx").write_text("mine")
@@ -297,6 +306,10 @@ def test_a_runtime_is_chosen_by_name(bundle, model):
         open_runtime(bundle, "onnx")
     with pytest.raises(ServingError, match=r"predilect export \S*bundle --out \S*elsewhere\.onnx$"):
         open_runtime(bundle, f"onnx={bundle.path / 'elsewhere.onnx'}")
+    with pytest.raises(
+        ServingError, match=r"is not what predilect export wrote .*; give the \.onnx file that predilect export made$"
+    ):
+        open_runtime(bundle, f"onnx={bundle.path / 'card.md'}")
 
 
 def leave(*arguments):

@@ -27,12 +27,13 @@ def export_command(bundle: Path, /, *, out: Path | None = None, tta: Literal["ce
         tta: Whether it looks at the centre of a photograph or at ten crops of it; by default as the bundle does.
     """
     from predilect.bundle import Bundle
-    from predilect.serving.export import TOLERANCE, export_onnx
+    from predilect.serving.export import TOLERANCE, check_target, export_onnx
     from predilect.serving.onnx import MODEL_FILE
 
     if console.quiet:  # of several processes one is enough
         return
     opened, target = Bundle.open(bundle), out or bundle / MODEL_FILE
+    check_target(target)
     if tta is not None:
         opened = replace(opened, preprocessing=opened.preprocessing.model_copy(update={"views": tta}))
     console.print("export    the graph is made and compared with PyTorch; this takes a minute or less")

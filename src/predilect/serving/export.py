@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from predilect.atlas.jpeg import encode
 from predilect.bundle import Bundle
 from predilect.errors import BundleError, ServingError
-from predilect.files import read_json, replacing
+from predilect.files import read_json, replacing, try_file
 from predilect.recipe import Preprocessing
 from predilect.report.wording import INTENDED_USE
 from predilect.serving.onnx import (
     EMBEDDING,
+    ENDING,
     FEATURE_MAP,
     PHOTOGRAPHS,
     SCHEMA_VERSION,
@@ -46,7 +47,7 @@ from predilect.vision.losses import probabilities
 from predilect.vision.network import Network
 from predilect.vision.transforms import central_square, decode, normalise, views
 
-__all__ = ["TOLERANCE", "export_onnx"]
+__all__ = ["TOLERANCE", "check_target", "export_onnx"]
 
 TOLERANCE = 1e-4
 """The largest difference from PyTorch that an export may have: in any probability, and in embeddings and feature maps as a share of
@@ -73,13 +74,12 @@ def export_onnx(bundle: Bundle, out: Path, *, on_progress: Callable[[int, int], 
         The largest difference in any probability.
 
     Raises:
-        ServingError: If a package is missing, `out` is something else, the backbone cannot be exported, or differs by more than
+        ServingError: If a package is missing, `out` has another ending or is something else, the backbone cannot be exported, or differs by more than
             `TOLERANCE`.
         BundleError: If the weights do not fit the recipe.
         DiskError: If the file cannot be written.
     """
-    if out.exists() and not (out.is_file() and is_sealed_model(out.read_bytes())):
-        raise ServingError(f"{out} already exists and is no exported model; choose another file or remove it")
+    check_target(out)
     for package in ("onnx", "onnxscript", "onnxruntime"):
         extra(package)
     network = bundle.network()
@@ -88,6 +88,20 @@ def export_onnx(bundle: Bundle, out: Path, *, on_progress: Callable[[int, int], 
     with replacing(out) as temporary:
         temporary.write_bytes(data)
     return difference
+
+
+def check_target(out: Path) -> None:
+    """Refuse, before any work, a file to export to that has another ending, is something else or cannot be written.
+
+    Raises:
+        ServingError: If it has another ending or is there and no exported model.
+        DiskError: If it cannot be written.
+    """
+    if out.exists() and not (out.is_file() and is_sealed_model(out.read_bytes())):
+        raise ServingError(f"{out} already exists and is no exported model; choose another file or remove it")
+    if out.suffix != ENDING:
+        raise ServingError(f"--out {out}: the name of an exported model ends in {ENDING}")
+    try_file(out)
 
 
 class _Graph(nn.Module):

@@ -26,6 +26,7 @@ from predilect.training.inference import Observation
 
 __all__ = [
     "EMBEDDING",
+    "ENDING",
     "FEATURE_MAP",
     "MODEL_FILE",
     "PHOTOGRAPHS",
@@ -38,6 +39,9 @@ __all__ = [
 
 MODEL_FILE = "model.onnx"
 """Where a bundle keeps its exported model."""
+
+ENDING = ".onnx"
+"""Of the name of an exported model."""
 
 SCHEMA_VERSION = "1"
 """Of the metadata, and of names and shapes."""
@@ -74,6 +78,8 @@ class OnnxRuntime:
         """
         elsewhere = "" if path == bundle.path / MODEL_FILE else f" --out {path}"
         again = f"export it with: predilect export {bundle.path}{elsewhere}"
+        if path.suffix != ENDING:  # who mistook a photograph for a model is not to have it overwritten
+            again = f"give the {ENDING} file that predilect export made"
         try:
             data = path.read_bytes()
         except OSError as error:
