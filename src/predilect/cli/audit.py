@@ -74,7 +74,7 @@ def _print_missing(audit: Audit) -> None:
         for field in audit.missing[0].missing
     ]
     header = ["", *(("photographs" if item.source is None else item.source) for item in shown)]
-    print_table("Not known", header, rows)
+    print_table("Not written down by the sources", header, rows)
 
 
 def _print_clusters(audit: Audit) -> None:
