@@ -15,6 +15,7 @@ def test_every_shipped_recipe_opens_and_says_its_name(name):
     ("override", "message"),
     [
         ("iteratons=5", "unknown key 'iteratons': did you mean 'iterations'?"),
+        ("crop=32", "unknown key 'crop': did you mean 'preprocessing.crop'?"),
         ("preprocessing.crops=5", "unknown key 'preprocessing.crops': did you mean 'crop'?"),
         ("iterations=many", "iterations = 'many'"),
         ("iterations=0", "iterations = 0"),

@@ -333,7 +333,15 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             assert isinstance(annotation, type)
             assert issubclass(annotation, BaseModel)
             model = annotation
-        return f"unknown key {'.'.join(path)!r}: {nearest(path[-1], model.model_fields)}"
+        within = [
+            f"{name}.{path[-1]}"
+            for name, field in model.model_fields.items()
+            if isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel)
+            and path[-1] in field.annotation.model_fields
+        ]
+        meant = f"did you mean {within[0]!r}?" if within else nearest(path[-1], model.model_fields)
+        return f"unknown key {'.'.join(path)!r}: {meant}"
     if fault["type"] == "missing":
         return f"the key {'.'.join(path)!r} is missing"
     reason = fault["msg"].removeprefix("Value error, ")
