@@ -225,7 +225,7 @@ def test_labels_must_fit_groups():
 
 def test_too_few_groups_are_an_error():
     labels = np.zeros((9, 1), dtype=np.int8)
-    with pytest.raises(SplitError, match=r"4 folds .* need at least 4 groups .* found 3: ask for fewer folds"):
+    with pytest.raises(SplitError, match=r"4 folds need at least 4 groups .* found 3: ask for fewer folds"):
         stratified_folds(labels, np.repeat(["a", "b", "c"], 3), [0.25] * 4, 0)
     with pytest.raises(SplitError, match="a share of 1e-12 would hold no photograph: 2 groups are too few"):
         stratified_folds(labels[:2], np.array(["a", "b"]), (1e-12, 1 - 1e-12), 0)

@@ -153,7 +153,8 @@ def test_near_duplicates_of_two_patients_share_a_fold():
         ({"folds": 1}, r"found 1 fold\(s\), allowed are 2 or more"),
         ({"tuning": 1.0}, "found a tuning share of 1, allowed is from 0 to below 1"),
         ({"seed": -1}, "found seed -1"),
-        ({"folds": 60, "tuning": 0.1}, "61 folds .* need at least 61 groups .* found 60"),
+        ({"folds": 60, "tuning": 0.1}, r"61 folds \(the tuning slice is one\) need at least 61 groups .* found 60"),
+        ({"folds": 61}, "61 folds need at least 61 groups .* found 60"),
     ],
 )
 def test_settings_that_cannot_be_met_are_errors(settings, message):

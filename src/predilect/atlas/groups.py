@@ -85,7 +85,7 @@ def clusters_joining(photos: pl.DataFrame, near_duplicates: pl.DataFrame) -> int
 
 
 def stratified_folds(
-    labels: NDArray[np.int8], groups: NDArray[np.str_], proportions: Sequence[float], seed: int
+    labels: NDArray[np.int8], groups: NDArray[np.str_], proportions: Sequence[float], seed: int, *, note: str = ""
 ) -> NDArray[np.int64]:
     """Deal whole groups into parts that have the wanted share of the photographs, of each label and of what is known of it.
 
@@ -103,6 +103,7 @@ def stratified_folds(
         groups: (N,) names of groups.
         proportions: (P,) wanted shares of the parts, each above 0, summing to 1.
         seed: Decides between equal groups; not negative.
+        note: What the message of too few groups says behind the number of folds.
 
     Returns:
         (N,) part of each photograph, 0..P-1. It depends on the groups and their names, not on the order of the rows.
@@ -119,7 +120,7 @@ def stratified_folds(
     names, codes = np.unique(groups, return_inverse=True)
     if len(names) < len(shares):
         raise SplitError(
-            f"{len(shares)} folds (the tuning slice is one) need at least {len(shares)} groups of photographs that share no patient, lesion, "
+            f"{len(shares)} folds{note} need at least {len(shares)} groups of photographs that share no patient, lesion, "
             f"consultation or copy; found {len(names)}: ask for fewer folds"
         )
     rng = np.random.default_rng(seed)

@@ -241,7 +241,7 @@ def make_splits(
     return Splits(
         image_ids=np.array(photos["image_id"].to_list(), dtype=np.str_),
         groups=groups,
-        folds=stratified_folds(labels, groups, proportions, seed) + first,
+        folds=stratified_folds(labels, groups, proportions, seed, note=" (the tuning slice is one)" if tuning else "") + first,
         content_hash=content_hash,
         seed=seed,
         clusters_joined=None if near_duplicates is None else clusters_joining(photos, near_duplicates),
