@@ -288,3 +288,10 @@ def test_the_speed_of_several_systems_is_photographs_by_seconds():
     slow, fast = ({"iterations": 100, "images_per_second": speed, "seconds": 50.0, "devices": 2} for speed in (2.0, 8.0))
     told = spent([(slow, 1), (fast, 4)])  # 100 photographs in 50 s, 400 in 50 s
     assert told == {"trainings": 2, "device_hours": round(200 / 3600, 6), "images_per_second": 5.0}
+
+
+def test_a_folder_that_is_not_there_is_told_from_one_that_is_no_run(tmp_path):
+    with pytest.raises(RunError, match=r"^there is no folder \S*absent$"):
+        Run.open(tmp_path / "absent")
+    with pytest.raises(RunError, match="is not a run: it holds no run"):
+        Run.open(tmp_path)

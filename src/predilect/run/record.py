@@ -41,6 +41,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         RunError: If there is none, or it is of another schema version, lacks a key, or is not what was written.
     """
     path = folder / RECORD_FILE
+    if not folder.exists():
+        raise RunError(f"there is no folder {folder}")
     if not path.is_file():
         raise RunError(f"{folder} is not a run: it holds no {RECORD_FILE}")
     info = read_json(path, RunError)
