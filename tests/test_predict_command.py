@@ -151,7 +151,7 @@ def test_tables_hold_what_is_said_and_are_predictions(bundle, photographs, tmp_p
     for form in ("csv", "parquet"):
         out = tmp_path / f"p.{form}"
         assert leave("predict", bundle.path, *files, "--site", "arm", "--format", form, "--out", out) == 0
-        assert capsys.readouterr().out == ""
+        assert capsys.readouterr().out == f"answers   {out}\n"
         table = Predictions.read(out)
         assert table.labels.columns == bundle.labels.columns
         assert table.image_ids.tolist() == [str(file.with_suffix("")) for file in files]

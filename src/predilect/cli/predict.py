@@ -149,6 +149,7 @@ def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> 
         sys.stdout.write(table.write_csv())
     else:
         write_table(table, out, TableError)
+        console.print(f"answers   {out}")
 
 
 def _print_answers(answers: Mapping[str, Answered], said: _Said, *, calibrated: bool) -> None:
@@ -173,6 +174,7 @@ def _put(text: str, out: Path | None) -> None:
         sys.stdout.write(text)
     else:
         write_text(out, text)
+        console.print(f"answers   {out}")
 
 
 def _as_json(model: str, photographs: Mapping[str, Answered], said: _Said) -> dict[str, Any]:
