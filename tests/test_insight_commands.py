@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from conftest import SMALL_TAXONOMY
 from predilect.cli import main
 from predilect.insight.retrieval import EmbeddingIndex
 
@@ -272,3 +273,16 @@ def test_an_index_of_another_network_is_refused(place, tmp_path, capsys):
     EmbeddingIndex(index.embeddings, index.photos, "0" * 64).save(tmp_path / "bundle" / "index")
     assert leave("similar", tmp_path / "bundle", place / "photographs" / "1.jpg") == 1
     assert "was made by another network" in one_line(capsys.readouterr().err)
+
+
+def test_an_index_of_another_atlas_that_is_replaced_is_told_of(place, tmp_path, capsys):
+    bundle = shutil.copytree(place / "run" / "bundle", tmp_path / "bundle")
+    other = shutil.copytree(place / "atlas", tmp_path / "other")
+    assert leave("index", bundle, other) == 0
+    assert "replaced" not in capsys.readouterr().out
+    (tmp_path / "one.toml").write_text(SMALL_TAXONOMY.replace("drop_below = 1", "drop_below = 13"))
+    assert leave("refine", other, "--taxonomy", tmp_path / "one.toml") == 0
+    capsys.readouterr()
+    assert leave("index", bundle, other) == 0
+    shown = capsys.readouterr().out
+    assert "replaced  an index of 36 photographs of another atlas or another state of it, other\n" in shown

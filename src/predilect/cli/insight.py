@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +16,7 @@ from cyclopts.validators import Number
 from predilect.atlas.folder import Atlas
 from predilect.atlas.importers import Source
 from predilect.cli.show import console, counting, print_table
+from predilect.errors import PredilectError
 from predilect.labels.tasks import LESION, SITE
 from predilect.report.style import missing_glyphs
 from predilect.report.wording import UNDEFINED, many
@@ -102,16 +104,28 @@ def index_command(
         photographs: Put small versions of the photographs into the bundle.
     """
     from predilect.bundle import Bundle
-    from predilect.insight.bundle_index import INDEX_FOLDER, SHOWN_SIDE, index_atlas
+    from predilect.insight.bundle_index import INDEX_FOLDER, SHOWN_SIDE, index_atlas, open_index
     from predilect.training.devices import make_fabric
 
     opened, cases = Bundle.open(bundle), Atlas.open(atlas)
     fabric = make_fabric(opened.recipe.precision)
     if not fabric.is_global_zero:
         return
+    earlier = None
+    with suppress(PredilectError):  # none, or one that nothing can read
+        earlier = open_index(opened)
     with counting("indexing") as tell:
         index = index_atlas(fabric, opened, cases, photographs=photographs, on_progress=tell)
     console.print(f"cases     {many(len(index), 'photograph')} of {index.atlas}, {index.embeddings.shape[1]:,} numbers each")
+    if earlier is not None and earlier.atlas_hash != index.atlas_hash:
+        console.print(
+            f"replaced  an index of {many(len(earlier), 'photograph')} of another atlas or another state of it, {earlier.atlas}"
+        )
+    if opened.fitted.familiarity is not None and index.atlas_hash != opened.provenance.get("atlas_hash"):
+        console.print(
+            f"note      No warning of unfamiliar photographs: the index is of the atlas {index.atlas}, from which this network has not learnt, "
+            "or not as it is now."
+        )
     if photographs:
         console.print(
             f"note      the bundle now holds these photographs, {SHOWN_SIDE} pixels on the longer side: keep it as safe as the atlas"
