@@ -123,8 +123,8 @@ def index_command(
         )
     if opened.fitted.familiarity is not None and index.atlas_hash != opened.provenance.get("atlas_hash"):
         console.print(
-            f"note      No warning of unfamiliar photographs: the index is of the atlas {index.atlas}, from which this network has not learnt, "
-            "or not as it is now."
+            f"note      There is no warning of photographs unlike those of the atlas: the index is of the atlas {index.atlas}, from which "
+            "this network has not learnt, or not as it is now."
         )
     if photographs:
         console.print(
