@@ -28,7 +28,7 @@ from predilect.training.inference import embed
 
 __all__ = ["make_bundle"]
 
-_NO_P = 1  # resamples: the card holds intervals and no p
+_RESAMPLES_P = 1000  # the card shows no p, and claims nothing where it is 0.05 or more
 
 
 def make_bundle(
@@ -83,7 +83,7 @@ def make_bundle(
             embeddings = embed(fabric, refitted.network, images, rows, on_progress=partial(tell, "looking at all"))
         found = novelty if isinstance(novelty, str) else familiarity_of(novelty, embeddings, folds.truth)
         measured = measure(
-            truth, {system: predictions}, aim=aim, max_miss_rate=max_miss_rate, n_resamples_p=_NO_P, on_progress=on_progress
+            truth, {system: predictions}, aim=aim, max_miss_rate=max_miss_rate, n_resamples_p=_RESAMPLES_P, on_progress=on_progress
         )
         fitted_on = run.predictions_checksums(system)
         made = replace(refitted, provenance={**refitted.provenance, "fitted_on": fitted_on, "made_by": command})
