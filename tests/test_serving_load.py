@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import threading
 import time
@@ -307,10 +308,11 @@ def test_at_four_times_the_sustainable_rate_all_are_answered_or_put_off_and_memo
     with running(app) as (_, url):
         await_ready(url)
         held = []
-        for _ in range(3):  # in the first one libraries are loaded and allocators take what they keep
+        for _ in range(5):  # in the first one libraries are loaded and allocators take what they keep
             found = overloaded(url, data, 4 * Unhurried.RATE, n)
             assert found.keys() == {200, 503}, found
             assert found.total() == n
             held.append(resident())
         assert httpx.post(f"{url}/v1/predict", files=upload(data)).status_code == 200
-    assert held[2] - held[1] < n * len(data) / 1e6 / 3, held
+    grown = [after - before for before, after in itertools.pairwise(held[1:])]
+    assert min(grown) < n * len(data) / 1e6 / 3, held  # kept uploads would show in every load, an allocator's new page in one
