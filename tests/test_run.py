@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from predilect.atlas.audit import Audit
 from predilect.cli.train import run_folds
-from predilect.errors import PredilectError, RecipeError, RunError
+from predilect.errors import PredilectError, RecipeError, RunError, SplitError
 from predilect.files import write_json
 from predilect.locks import hold
 from predilect.recipe import system
@@ -25,6 +25,7 @@ from predilect.training import trainer
 from predilect.training.checkpoint import Checkpoint, write_checkpoint
 from predilect.training.crossval import cross_validate
 from predilect.training.identity import refit_schedule, whole_identity
+from predilect.training.material import Material
 from predilect.training.start import _versions, start_run
 from predilect.vision.network import assemble_network
 
@@ -49,6 +50,29 @@ def start(small_atlas, small_splits, fabric):
 def test_what_cannot_work_leaves_nothing_behind(tmp_path, small_recipe, start, changes, message):
     with pytest.raises(RecipeError, match=message):
         start(tmp_path / "run", small_recipe.model_copy(update=changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fold_from_which_a_system_cannot_learn_is_refused_before_any_training(
+    tmp_path, small_atlas, small_splits, small_recipe, fabric, monkeypatch
+):
+    material = Material.of(small_atlas, small_splits)
+    material.truth.values["site"][material.folds != 2] = -1  # so the first two folds could be trained and tested
+    monkeypatch.setattr("predilect.training.start.Material.of", lambda *_: material)
+    recipe = small_recipe.model_copy(update={"validation_share": 0.0})
+    systems = [system(name, recipe) for name in ("resnet", "mtl", "resnet-site")]
+    with pytest.raises(SplitError, match="to learn from without fold 2, none has a known label of site; label some of them"):
+        start_run(
+            tmp_path / "run",
+            small_atlas,
+            small_splits,
+            systems,
+            seeds=[1],
+            folds=range(3),
+            fabric=fabric,
+            command="c",
+            resume=False,
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -48,6 +49,16 @@ class Material:
         """What the network that is tested on a fold learns from; see `training_data`."""
         return self.training_data(labels, fold, share, fold + 1)
 
+    def check_fold(self, spaces: Sequence[LabelSpace], fold: int, share: float) -> None:
+        """Refuse, without opening an image, what `fold_data` would refuse for any of these label spaces.
+
+        Raises:
+            SplitError: If a part holds no known label of the tasks of one of them.
+        """
+        train_rows, validation_rows = self._sliced(fold, share, fold + 1)
+        for labels in spaces:
+            self._check_known(labels, fold, train_rows, validation_rows if share > 0 else None)
+
     def training_data(self, labels: LabelSpace, held_out: int | None, share: float, seed: int) -> TrainingData:
         """Rows to learn from and to validate on, without the held-out fold.
 
@@ -60,16 +71,36 @@ class Material:
         Raises:
             SplitError: If a part holds no known label of these tasks, so that its loss would be 0 and say nothing.
         """
+        train_rows, validation_rows = self._sliced(held_out, share, seed)
+        self._check_known(labels, held_out, train_rows, validation_rows if share > 0 else None)
+        return TrainingData(
+            images=self.atlas.images(),
+            labels={name: torch.from_numpy(self.truth.values[name].copy()) for name in labels.names},
+            train_rows=train_rows,
+            validation_rows=validation_rows,
+        )
+
+    def _sliced(self, held_out: int | None, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows to learn from, and those of the validation slice, without the held-out fold."""
         rows = np.flatnonzero(self.folds != held_out) if held_out is not None else np.arange(len(self.folds))
         inside = np.zeros(len(rows), dtype=bool)
         if share > 0:
             assert self.truth.groups is not None
             balanced = np.concatenate([self.truth.values[name][rows] for name in self.truth.labels.names], axis=1)
             inside = training_slice(balanced, self.truth.groups[rows], fraction=share, seed=seed)
-        parts = [(rows[~inside], "to learn from", "label some of them")]
-        if share > 0:
+        return rows[~inside], rows[inside]
+
+    def _check_known(
+        self,
+        labels: LabelSpace,
+        held_out: int | None,
+        train_rows: NDArray[np.int64],
+        validation_rows: NDArray[np.int64] | None,
+    ) -> None:
+        parts = [(train_rows, "to learn from", "label some of them")]
+        if validation_rows is not None:
             folds = "" if held_out is None else "make fewer folds or "
-            parts.append((rows[inside], "to watch the training", f"{folds}take another validation_share"))
+            parts.append((validation_rows, "to watch the training", f"{folds}take another validation_share"))
         without = "" if held_out is None else f" without fold {held_out}"
         for part, what, remedy in parts:
             if not any((self.truth.values[name][part] >= 0).any() for name in labels.names):
@@ -77,9 +108,3 @@ class Material:
                     f"{self.atlas.path}: of the {len(part)} photographs {what}{without}, none has a known label of "
                     f"{' or '.join(labels.names)}; {remedy}"
                 )
-        return TrainingData(
-            images=self.atlas.images(),
-            labels={name: torch.from_numpy(self.truth.values[name].copy()) for name in labels.names},
-            train_rows=rows[~inside],
-            validation_rows=rows[inside],
-        )

@@ -62,7 +62,7 @@ def start_run(
     Raises:
         RunError: If the folder cannot be used, the checkpoint of a training in it is lost, damaged or another's, or an image of
             the atlas is damaged.
-        SplitError: If the folds belong to another atlas.
+        SplitError: If the folds belong to another atlas, or without one of them a system has no known label to learn from.
         LabelError: If the atlas has no labels for a task of a system.
         RecipeError: If the network of a recipe cannot be made.
     """
@@ -72,6 +72,7 @@ def start_run(
     material = Material.of(atlas, splits)
     for item in systems:
         _try_out(material.truth.labels.restricted_to(item.tasks), item.recipe, fabric)
+    _check_known_labels(material, systems, folds)
     asked_for = _asked_for(atlas, splits, systems, seeds=seeds, folds=folds, fabric=fabric, command=command)
     info = {**asked_for, "plan": (plan or ReportPlan()).record()}
     tested = np.flatnonzero(np.isin(material.folds, list(folds)))
@@ -147,6 +148,16 @@ def _try_out(labels: LabelSpace, recipe: Recipe, fabric: Fabric) -> None:
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(f"the backbone {recipe.backbone} cannot take crops of {crop} pixels: {reason}") from error
+
+
+def _check_known_labels(material: Material, systems: Sequence[System], folds: Sequence[int]) -> None:
+    """Refuse folds from which a system could not learn now, and not hours later, when the training comes to its turn."""
+    by_share: dict[float, list[LabelSpace]] = {}  # slices of one share are the same, and take seconds in a large atlas
+    for item in systems:
+        by_share.setdefault(item.recipe.validation_share, []).append(material.truth.labels.restricted_to(item.tasks))
+    for share, spaces in by_share.items():
+        for fold in folds:
+            material.check_fold(spaces, fold, share)
 
 
 def _versions() -> dict[str, str]:
