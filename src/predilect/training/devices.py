@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 __all__ = ["computes_bf16", "describe_device", "make_fabric"]
+
+# The first process alone tests folds and writes, which may take hours, while the others wait for it. By themselves NCCL would give up
+# after 10 minutes and gloo after 30. Where a process dies torchrun ends the others, so none waits for it in vain.
+_WAITING = timedelta(days=1)
 
 
 def make_fabric(precision: Literal["auto", "bf16", "fp32"]) -> Fabric:
@@ -30,7 +36,7 @@ def make_fabric(precision: Literal["auto", "bf16", "fp32"]) -> Fabric:
         accelerator="cuda" if on_gpu else "cpu",
         devices=local,
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if many else 1,
-        strategy="ddp" if many else "auto",
+        strategy=DDPStrategy(timeout=_WAITING) if many else "auto",
         precision="bf16-mixed" if bf16 else "32-true",
     )
     # The same seed must give the same weights on the same device.
