@@ -117,6 +117,15 @@ def test_gain_and_coincidence_are_judged_by_their_interval(ends, word):
     assert sentences(attention_findings(changed), "for no lesion are its map and the site's nearly the same")
 
 
+def test_why_the_interval_of_a_coincidence_lies_nearer_to_0_is_told():
+    mtl = INSIGHT.attention.systems["mtl"]
+    gain = mtl.coincidence.gains[0].model_copy(update={"rank_correlation": -0.9})  # its interval ends at -0.8
+    coincidence = mtl.coincidence.model_copy(update={"gains": (gain,)})
+    changed = INSIGHT.attention.model_copy(update={"systems": {"mtl": mtl.model_copy(update={"coincidence": coincidence})}})
+    assert len(sentences(attention_findings(changed), "and noise weakens a correlation.")) == 1
+    assert not sentences(attention_findings(INSIGHT.attention), "noise weakens a correlation")
+
+
 def test_retrieval_names_a_winner_only_where_an_interval_excludes_0():
     first, second, third = retrieval_findings(INSIGHT.retrieval)
     assert (first.sentence, first.claimed) == ("No winner is claimed between resnet-site and resnet.", False)

@@ -319,6 +319,27 @@ def test_the_section_of_predilection_says_what_came_of_the_papers_observation(pa
         assert f"{signed(item.gain)} {interval(item.gain_low, item.gain_high)} {number(item.strength)}" in text
 
 
+@pytest.mark.parametrize(
+    ("correlation", "low", "high", "told"),
+    [
+        (0.55, -0.1, 0.5, True),  # outside its interval
+        (0.40, -0.1, 0.5, True),
+        (0.34, -0.1, 0.5, False),  # within the middle half
+        (0.01, -0.1, 0.5, False),  # nearer to 0 than the interval, which noise does not explain
+        (-0.40, -0.5, 0.1, True),
+        (-0.01, -0.5, 0.1, False),
+        (-0.40, 0.1, 0.5, False),
+        (0.9, None, None, False),
+    ],
+)
+def test_why_an_interval_does_not_lie_around_its_correlation_is_told(evaluation, correlation, low, high, told):
+    (pair,) = evaluation.gains
+    numbers = {"rank_correlation": correlation, "rank_correlation_low": low, "rank_correlation_high": high}
+    sentences = gain_findings(pair.model_copy(update=numbers))
+    assert len(sentences) == 2 + told
+    assert ("noise weakens a correlation" in sentences[1]) == told
+
+
 def test_a_correlation_is_judged_by_its_interval(evaluation):
     (pair,) = evaluation.gains
     for low, high, word in ((0.1, 0.9, "gain more"), (-0.9, -0.1, "gain less"), (None, None, "nothing follows")):

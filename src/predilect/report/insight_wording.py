@@ -15,7 +15,7 @@ from predilect.evaluation.attention_scores import (
 from predilect.evaluation.group_means import GroupMean
 from predilect.evaluation.insight import Insight
 from predilect.evaluation.retrieval_summary import RetrievalComparison, RetrievalEvaluation
-from predilect.report.wording import Finding, disagree, interval, listed, number, shown_side
+from predilect.report.wording import Finding, disagree, interval, listed, number, shown_side, weakened
 
 __all__ = [
     "MEASURE_TITLES",
@@ -131,14 +131,10 @@ def _set_against_gain(gain: CoincidenceGain) -> Finding:
     if r is None or low is None or high is None:
         return Finding(f"{told}: gain and coincidence of maps cannot be compared, for too few lesions.", claimed=False)
     numbers = f"(rank correlation {number(r)}, 95 % interval {number(low)} to {number(high)})"
+    said = f"lesions whose maps coincide with the site's gain {'more' if low > 0 else 'less'} {numbers}."
     if low <= 0 <= high:
-        return Finding(
-            f"{told}: it is not shown that lesions whose maps coincide with the site's gain less, nor that they gain more {numbers}.",
-            claimed=False,
-        )
-    return Finding(
-        f"{told}: lesions whose maps coincide with the site's gain {'more' if low > 0 else 'less'} {numbers}.", claimed=True
-    )
+        said = f"it is not shown that lesions whose maps coincide with the site's gain less, nor that they gain more {numbers}."
+    return Finding(" ".join([f"{told}: {said}", *weakened(r, low, high)]), claimed=not low <= 0 <= high)
 
 
 def retrieval_findings(retrieval: RetrievalEvaluation) -> list[Finding]:

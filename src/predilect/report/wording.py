@@ -30,6 +30,7 @@ __all__ = [
     "shown_side",
     "signed",
     "verdicts",
+    "weakened",
 ]
 
 UNDEFINED = "—"
@@ -306,10 +307,23 @@ def gain_findings(pair: PredilectionGain) -> list[str]:
             )
         else:
             first = f"{told}: lesions with a stronger predilection gain {'more' if low > 0 else 'less'} {numbers}."
+    found = [first, *weakened(r, low, high)]
     odd = [item.lesion for item in pair.lesions if item.strong_without_gain]
     if odd:
-        return [first, f"A strong predilection without gain, as alopecia had in the paper: {listed(odd)}."]
-    return [first, "No lesion had a strong predilection without gain, as alopecia had in the paper."]
+        return [*found, f"A strong predilection without gain, as alopecia had in the paper: {listed(odd)}."]
+    return [*found, "No lesion had a strong predilection without gain, as alopecia had in the paper."]
+
+
+def weakened(correlation: float | None, low: float | None, high: float | None) -> list[str]:
+    """Why an interval lies more towards 0 than its rank correlation: a sentence, where that is beyond the interval's middle half."""
+    if correlation is None or low is None or high is None:
+        return []
+    side = _sign(correlation)
+    beyond = side * (correlation - (low + high) / 2) > (high - low) / 4
+    if not beyond or max(side * low, side * high) <= 0:  # noise weakens a correlation, and does not turn it round
+        return []
+    reason = "groups drawn anew add noise to both sides of each resample, and noise weakens a correlation"
+    return [f"The interval lies more towards 0 than the correlation: {reason}."]
 
 
 def other_data(dataset: str, n_images: int, n_lesions: int) -> str:
