@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -41,6 +42,10 @@ def test_import_split_and_crossval_print_their_tables_and_where_things_lie(place
     assert "lesion/macule" in place.shown
     assert "36 photographs; 0 rows rejected" in place.shown
     assert f"folds     {place.atlas / 'splits.parquet'}" in place.shown
+    assert re.search(
+        r"^training 1 of 5: resnet seed 1 fold 0\ntraining 1 of 5 done in \d+.*; about \d+.* to go\n", place.shown, re.MULTILINE
+    )
+    assert re.search(r"^training 5 of 5: mtl seed 1 all groups\ntraining 5 of 5 done in \d+[^;]*\n", place.shown, re.MULTILINE)
     assert f"report    {place.run / 'report' / 'report.html'}" in place.shown
     assert f"bundle    {place.run / 'bundle'}" in place.shown
     assert {"report/report.html", "report/figures/lesions.svg", "bundle/model.safetensors"} <= place.written

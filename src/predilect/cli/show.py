@@ -31,6 +31,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from predilect.cli.pace import CountLog, TrainingLog
 from predilect.evaluation.scores import Evaluation
 from predilect.report.tables import terminal_tables
 from predilect.run import Run
@@ -152,7 +153,7 @@ def _columns(shown_on: Console) -> tuple[ProgressColumn, ...]:
 
 @contextmanager
 def counting(what: str, *, beside: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for work that tells how many of how many are done.
+    """A progress bar for work that tells how many of how many are done; where the output is no terminal, lines.
 
     Args:
         what: The work in a word or two.
@@ -164,13 +165,11 @@ def counting(what: str, *, beside: bool = False) -> Iterator[Callable[[int, int]
     shown_on = Console(stderr=True, quiet=console.quiet) if beside else console
     with Progress(*_columns(shown_on), console=shown_on, transient=True, disable=shown_on.quiet or not shown_on.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        named = shown_on.is_terminal or beside
+        log = None if shown_on.is_terminal or beside else CountLog(what, console.print)
 
         def tell(done: int, total: int) -> None:
-            nonlocal named
-            if not named:  # a log shows no bars
-                console.print(what)
-                named = True
+            if log is not None:
+                log.tell(done, total)
             bar.update(task, completed=done, total=total)
 
         yield tell
@@ -197,7 +196,7 @@ def counting_each() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]:
-    """A live line for the training that runs, and one for the whole.
+    """A live line for the training that runs, and one for the whole; where the output is no terminal, lines that stay.
 
     Args:
         trainings: How many there are in all.
@@ -209,6 +208,7 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
     with Progress(*_columns(console), console=console, transient=True, disable=_NO_BARS) as bar:
         whole = bar.add_task("trainings", total=trainings, completed=finished)
         lines: dict[str, TaskID] = {}
+        log = None if console.is_terminal else TrainingLog(trainings, finished, console.print)
 
         def tell(system: str, seed: int, fold: int | None, progress: object) -> None:
             from predilect.training.trainer import Progress as Standing
@@ -221,14 +221,16 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
                 # A training may end before its last iteration: it is over when the next one tells something.
                 bar.update(whole, completed=finished + len(lines))
                 lines[name] = bar.add_task(name, total=progress.iterations)
-                if not console.is_terminal:  # a log shows no bars, and hours of silence look like a fault
-                    console.print(f"training {finished + len(lines)} of {trainings}: {name}")
+                if log is not None:
+                    log.begin(name)
             held_out = () if progress.validation_loss is None else (f"held out {progress.validation_loss:.3f}",)
             rates = f"rate {progress.learning_rate:.1e}", f"{progress.images_per_second:.0f} images/s"
             figures = (f"loss {progress.loss:.3f}", *held_out, *rates)
             bar.update(lines[name], completed=progress.iteration, total=progress.iterations, figures=figures)
 
         yield tell
+        if log is not None:
+            log.end()
 
 
 def print_table(
