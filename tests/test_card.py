@@ -96,13 +96,24 @@ def test_its_scores_are_those_that_were_measured_with_their_intervals(card, test
 def test_calibration_stands_before_and_after(card, tested):
     rows = rows_of(card, "Probabilities")
     for name, item in tested.measured.calibration.systems["mtl"].lesions.items():
-        (row,) = [row for row in rows if row[0] == name and row[1] in ("platt", "isotonic", "none")]
-        assert row[1] == item.method
+        (row,) = [row for row in rows if row[0] == name and row[1] == {"platt": "Platt", "isotonic": "isotonic"}[item.method]]
         assert row[2].startswith(number(item.before.ece.value))
         assert row[3].startswith(number(item.after.ece.value))
         assert row[5].startswith(number(item.before.brier.value))
         assert row[6].startswith(number(item.after.brier.value))
     assert "### The site is known" in card
+
+
+def test_why_nothing_is_calibrated_is_told_and_in_which_folds(moved, fitted, tested):
+    calibration = tested.measured.calibration
+    whole = calibration.systems["mtl"]
+    named = dict(zip(whole.lesions, ({"method": "none"}, {"method": "platt", "n_folds_as_they_were": 1}), strict=True))
+    lesions = {name: item.model_copy(update=named[name]) for name, item in whole.lesions.items()}
+    changed = calibration.model_copy(update={"systems": {"mtl": whole.model_copy(update={"lesions": lesions})}})
+    seen = replace(tested, measured=replace(tested.measured, calibration=changed))
+    rows = rows_of(cards.model_card(info(moved.truth.labels), fitted, seen), "Probabilities")
+    told = [row[1] for row in rows if row[0] in lesions][:2]
+    assert told == ["none: too few groups", f"Platt; in 1 of {calibration.n_folds} folds none"]
 
 
 def test_people_are_counted_by_skin_tone_age_and_sex(moved, fitted, tested):

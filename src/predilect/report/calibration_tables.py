@@ -9,6 +9,7 @@ import polars as pl
 
 from predilect.evaluation.calibration_scores import CalibrationEvaluation, MeanReliability, Number, Reliability
 from predilect.labels.tasks import LESION, SITE
+from predilect.report.calibration_wording import calibration_method
 from predilect.report.wording import Estimate, many
 
 __all__ = ["CALIBRATION_TABLES", "CalibrationRow", "SetRow", "calibration_frames", "calibration_rows", "set_rows"]
@@ -158,12 +159,9 @@ def calibration_frames(evaluation: CalibrationEvaluation) -> dict[str, pl.DataFr
 
 
 def _row(name: str, item: Reliability, n_folds: int) -> CalibrationRow:
-    method = {"platt": "Platt"}.get(item.method, item.method)
-    if item.n_folds_as_they_were and item.method != "none":
-        method = f"{method}; in {item.n_folds_as_they_were} of {many(n_folds, 'fold')} none"
     return CalibrationRow(
         name=name,
-        method=method,
+        method=calibration_method(item, n_folds),
         n_groups=item.n_positive_groups,
         machine_made=item.machine_made,
         ece=(_estimate(item.before.ece), _estimate(item.after.ece), _estimate(item.ece_change)),

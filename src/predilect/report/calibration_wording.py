@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from predilect.evaluation.calibration_scores import CalibrationEvaluation, Number, SetScores, SystemCalibration
+from predilect.evaluation.calibration_scores import CalibrationEvaluation, Number, Reliability, SetScores, SystemCalibration
 from predilect.report.calibration_figure import common_lesions
-from predilect.report.wording import Finding, listed, number, signed
+from predilect.report.wording import Finding, listed, many, number, signed
 
-__all__ = ["calibration_caption", "calibration_findings", "calibration_guide", "calibration_label", "drawn_system"]
+__all__ = [
+    "calibration_caption",
+    "calibration_findings",
+    "calibration_guide",
+    "calibration_label",
+    "calibration_method",
+    "drawn_system",
+]
+
+_METHODS: Mapping[str, str] = {
+    "isotonic": "isotonic",
+    "platt": "Platt",
+    "temperature": "temperature",
+    "none": "none: too few groups",
+}
 
 
 def drawn_system(evaluation: CalibrationEvaluation) -> str | None:
@@ -37,6 +51,14 @@ def calibration_label(evaluation: CalibrationEvaluation, system: str) -> str:
         said.append(("most probable site", shown.site))
     errors = ", ".join(f"{name} {number(item.before.ece.value)} and {number(item.after.ece.value)}" for name, item in said)
     return f"Expected calibration error of {system} before and after calibration: {errors}. The numbers are in the table of calibration."
+
+
+def calibration_method(item: Reliability, n_folds: int) -> str:
+    """How a lesion or the site is calibrated in a bundle, and in how many of the folds it was not for the report."""
+    method = _METHODS[item.method]
+    if item.n_folds_as_they_were and item.method != "none":
+        return f"{method}; in {item.n_folds_as_they_were} of {many(n_folds, 'fold')} none"
+    return method
 
 
 def calibration_findings(evaluation: CalibrationEvaluation) -> list[Finding]:

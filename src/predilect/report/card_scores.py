@@ -15,7 +15,7 @@ from predilect.evaluation.measured import Measured
 from predilect.evaluation.scores import SystemScores
 from predilect.labels.tasks import LESION, SITE
 from predilect.predictions import Truth
-from predilect.report.calibration_wording import calibration_findings
+from predilect.report.calibration_wording import calibration_findings, calibration_method
 from predilect.report.known_site_wording import known_site_findings
 from predilect.report.markdown import bullets, escaped, table
 from predilect.report.wording import HEADLINE_METRICS, cautions, interval, listed, many, number
@@ -100,8 +100,8 @@ def tested_probabilities(system: str, fitted: FittedParts, tested: Tested) -> li
     if calibration is None:
         return [*blocks, f"Not calibrated: {escaped(fitted.missing.get('calibration', 'there are too few folds'))}."]
     found = calibration.systems[system]
-    rows = [_reliability(name, item) for name, item in found.lesions.items()]
-    rows += [] if found.site is None else [_reliability("most probable site", found.site)]
+    rows = [_reliability(name, item, calibration.n_folds) for name, item in found.lesions.items()]
+    rows += [] if found.site is None else [_reliability("most probable site", found.site, calibration.n_folds)]
     blocks += [
         bullets([escaped(finding.sentence) for finding in calibration_findings(calibration)]),
         "Expected calibration error (ECE) and Brier score, before and after, on folds that the calibration was not fitted on:",
@@ -121,10 +121,10 @@ def tested_probabilities(system: str, fitted: FittedParts, tested: Tested) -> li
     return blocks
 
 
-def _reliability(name: str, item: Reliability) -> list[str]:
+def _reliability(name: str, item: Reliability, n_folds: int) -> list[str]:
     return [
         escaped(name) + ("\\*" if item.machine_made else ""),
-        item.method,
+        calibration_method(item, n_folds),
         _estimate(item.before.ece),
         _estimate(item.after.ece),
         number(item.after.ece_by_chance),
