@@ -37,18 +37,21 @@ def test_a_bundle_of_a_run_is_that_of_its_refit(place, tmp_path, capsys):
 
 def test_aim_bound_and_index_are_as_asked_for(place, tmp_path, capsys):
     out = tmp_path / "b"
-    options = ("--system", "resnet", "--aim", "sensitivity=0.9", "--max-miss", "0.2", "--index", "--photographs")
+    options = ("--system", "resnet", "--aim", "sensitivity=0.99", "--max-miss", "0.2", "--index", "--photographs")
     assert leave("bundle", place.run, place.atlas, *options, "--out", out) == 0
-    capsys.readouterr()
+    shown = capsys.readouterr().out
     bundle, run = Bundle.open(out), Run.open(place.run)
     assert bundle.system == "resnet"
-    assert str(bundle.fitted.rule.thresholds.aim) == "sensitivity=0.9"
+    assert str(bundle.fitted.rule.thresholds.aim) == "sensitivity=0.99"
     assert bundle.fitted.rule.sets.max_miss_rate == 0.2
     expected = fit_parts(run.system_predictions("resnet"), run.truth(), aim=bundle.fitted.rule.thresholds.aim, max_miss_rate=0.2)
     assert (bundle.fitted.rule, bundle.fitted.site_prior) == (expected.rule, expected.site_prior)
     index = open_index(bundle)
     assert len(index) == len(index.images) == bundle.provenance["n_images"]
-    assert "for a sensitivity of 0.9, and sets, with a bound of 20 %" in (out / "card.md").read_text(encoding="utf-8")
+    (unreached,) = bundle.fitted.unreached()
+    assert unreached.startswith("A sensitivity of 0.99 cannot be promised for 3 of 3 lesions: it takes 99 groups")
+    assert f"note      {unreached}\n" in shown
+    assert "for a sensitivity of 0.99, and sets, with a bound of 20 %" in (out / "card.md").read_text(encoding="utf-8")
     assert not (place.run / "resnet" / "seed-1" / "refit" / "checkpoint" / "state.safetensors").exists()
 
 

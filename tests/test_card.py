@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from made_known_sites import SITES, drawn, predictions_of
+from predilect.evaluation.decisions import Aim
 from predilect.evaluation.fitted_parts import FittedParts, fit_parts
 from predilect.evaluation.measured import measure
 from predilect.recipe import Preprocessing, Recipe
@@ -154,6 +155,13 @@ def test_without_folds_it_claims_nothing(moved):
     assert "## Probabilities" not in card
     assert "Probabilities are not calibrated and nothing is decided: nothing was fitted." in card
     assert "The calibration comes from" not in card
+
+
+def test_what_so_few_groups_cannot_promise_stands_among_the_limits(moved, table, tested):
+    fitted = fit_parts(table, moved.truth, aim=Aim("sensitivity", 0.999), max_miss_rate=0.001)
+    limits = cards.model_card(info(moved.truth.labels), fitted, tested).partition("\n## Limits\n")[2]
+    assert len(fitted.unreached()) == 2
+    assert all(f"- {sentence}" in limits for sentence in fitted.unreached())
 
 
 def test_names_stay_names(moved):

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predilect.evaluation import conformal
-from predilect.evaluation.conformal import ConformalSets, controlled_threshold, false_negative_losses, fit_conformal_sets
+from predilect.evaluation.conformal import (
+    ConformalSets,
+    controlled_threshold,
+    false_negative_losses,
+    fit_conformal_sets,
+    groups_for,
+)
 from predilect.labels.tasks import Task
 
 TASK = Task("lesion", ("crust", "papule", "scale", "by a model"), frozenset({"by a model"}))
@@ -47,6 +53,13 @@ def test_the_examples_in_the_docstrings_hold():
     result = doctest.testmod(conformal)
     assert result.attempted >= 1
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.05, 0.1, 0.3, 0.8])
+def test_below_so_many_groups_no_bound_can_be_kept(rate):
+    n = groups_for(rate)
+    assert controlled_threshold(np.ones(n), np.ones(n), n, rate) == 1
+    assert controlled_threshold(np.ones(n - 1), np.ones(n - 1), n - 1, rate) is None
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.1, 0.3]))

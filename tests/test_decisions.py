@@ -42,7 +42,7 @@ def test_no_threshold_has_a_larger_f1_and_no_higher_one_the_same(seed, decimals)
     assert (f1[chosen + 1 :] < f1.max() - 1e-12).all()
 
 
-@given(st.integers(0, 10_000), st.sampled_from([0.5, 0.9, 0.95, 1.0]))
+@given(st.integers(0, 10_000), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_a_sensitivity_is_reached_by_the_highest_threshold_that_does(seed, sensitivity):
     probabilities, labels = drawn(seed)
     threshold = fitted(probabilities, labels, Aim("sensitivity", sensitivity)).lesions[0].threshold
@@ -67,7 +67,7 @@ def test_a_threshold_lies_halfway_between_two_scores():
     probabilities = np.r_[np.full(10, 0.2), np.full(10, 0.8)]
     assert fitted(probabilities, np.r_[np.zeros(10), np.ones(10)]).lesions[0].threshold == pytest.approx(0.5)
     # Everything must be called present: halfway between the lowest score and 0.
-    assert fitted(probabilities, np.r_[np.ones(10), np.zeros(10)], Aim("sensitivity", 1.0)).lesions[0].threshold == pytest.approx(
+    assert fitted(probabilities, np.r_[np.ones(10), np.zeros(10)], Aim("sensitivity", 0.99)).lesions[0].threshold == pytest.approx(
         0.1
     )
 
@@ -103,12 +103,46 @@ def test_aims_are_read_as_they_are_written():
     assert Aim.parse("sensitivity=0.9") == Aim("sensitivity", 0.9)
     for aim in (Aim(), Aim("sensitivity", 0.95)):
         assert Aim.parse(str(aim)) == aim
-    for text in ("F1", "sensitivity", "sensitivity=", "sensitivity=0", "sensitivity=1.2", "sensitivity=90%", "sensitivity=nan", ""):
-        with pytest.raises(ValueError, match=r"an aim is 'f1' or, for example, 'sensitivity=0\.9'"):
+    for text in ("F1", "f1=0.9", "sensitivity", "sensitivity=", "sensitivity=90%", "specificity=0.9", ""):
+        with pytest.raises(ValueError, match=r"^an aim is 'f1' or, for example, 'sensitivity=0\.9', found"):
             Aim.parse(text)
-    for arguments in (("f1", 0.9), ("sensitivity", None), ("sensitivity", 0.0)):
+    with pytest.raises(ValueError, match="found nan"):
+        Aim.parse("sensitivity=nan")
+    for arguments in (("f1", 0.9), ("sensitivity", None)):
         with pytest.raises(ValueError, match="sensitivity"):
             Aim(*arguments)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.9999, 1.0, 1.2, 90.0])
+def test_a_sensitivity_that_says_nothing_is_refused_with_what_is_allowed(share):
+    said = rf"a sensitivity to aim at lies above 0\.1 and below 0\.9999, found {share:g}"
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        Aim.parse(f"sensitivity={share}")
+    with pytest.raises(ValueError, match=said):
+        Aim("sensitivity", share)
+
+
+@pytest.mark.parametrize(("sensitivity", "told"), [(0.9, False), (0.95, True), (0.999, True)])
+def test_an_aim_that_so_few_groups_cannot_promise_is_told(sensitivity, told):
+    task = Task("lesion", ("crust", "papule", "rare"))
+    labels = np.zeros((200, 3), dtype=np.int8)
+    labels[:12, 0] = labels[:18, 1] = labels[:9, 2] = 1  # in 9 groups, too few for any threshold
+    probabilities = np.linspace(1, 0, 200)[:, None].repeat(3, axis=1)
+    found = fit_thresholds(task, probabilities, labels, np.arange(200), Aim("sensitivity", sensitivity))
+    needed = {0.95: 19, 0.999: 999}.get(sensitivity)
+    sentence = (
+        f"A sensitivity of {sensitivity:g} cannot be promised for 2 of 2 lesions: it takes {needed} groups that show the lesion, and they "
+        f"have 12 to 18."
+    )
+    assert found.unreached() == (sentence if told else None)
+    assert fit_thresholds(task, probabilities, labels, np.arange(200), Aim()).unreached() is None
+
+
+def test_one_group_more_and_the_aim_can_be_promised():
+    for n, told in ((18, True), (19, False)):
+        labels = np.r_[np.ones(n), np.zeros(30)]
+        found = fitted(np.linspace(1, 0, n + 30), labels, Aim("sensitivity", 0.95))
+        assert (found.unreached() is not None) == told
 
 
 def test_json_gives_back_the_same_thresholds():

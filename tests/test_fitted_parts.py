@@ -117,6 +117,17 @@ def test_rule_and_prior_are_those_of_all_photographs(small):
     assert found.missing == {"novelty": "nothing was fitted"}
 
 
+def test_what_so_few_groups_cannot_promise_is_told(small):
+    found = fit_parts(predictions_of(small), small.truth, aim=Aim("sensitivity", 0.999), max_miss_rate=0.001)
+    of_thresholds, of_sets = found.unreached()
+    assert of_thresholds == found.rule.thresholds.unreached()
+    n_groups = found.rule.sets.n_groups
+    assert of_sets == f"Nothing can be excluded: a bound of 0.1 % takes 999 groups that show a lesion, and there are {n_groups}."
+    assert found.rule.sets.threshold == 0
+    assert fit_parts(predictions_of(small), small.truth).unreached() == []
+    assert FittedParts().unreached() == []
+
+
 def test_familiarity_comes_later_or_its_reason(small, parts):
     bare = FittedParts(parts.rule, parts.site_prior)
     whole = bare.with_familiarity(parts.familiarity)

@@ -15,7 +15,7 @@ from predilect.cli.device import fabric_of_run
 from predilect.cli.show import command_line, console, counting, counting_each, training
 from predilect.cli.train import Flag, Weights, local_weights
 from predilect.errors import BundleError, RunError
-from predilect.evaluation.answers import MAX_MISS_RATE
+from predilect.evaluation.answers import MAX_MISS_RATE, MISS_RATES
 from predilect.evaluation.decisions import Aim
 from predilect.files import check_place, checksum
 from predilect.recipe import System, with_weights
@@ -36,7 +36,7 @@ def bundle_command(
     system: str = "mtl",
     out: Path,
     aim: str = "f1",
-    max_miss: Annotated[float, Parameter(validator=Number(gt=0, lt=1))] = MAX_MISS_RATE,
+    max_miss: Annotated[float, Parameter(validator=Number(gt=MISS_RATES[0], lt=MISS_RATES[1]))] = MAX_MISS_RATE,
     index: Flag = False,
     photographs: Flag = False,
     weights: Weights = (),
@@ -54,8 +54,9 @@ def bundle_command(
         atlas: The atlas that it was made with.
         system: A system that the run trained.
         out: The bundle folder to make.
-        aim: What thresholds are to achieve: f1, or a sensitivity such as sensitivity=0.9.
-        max_miss: Of the lesions that a photograph shows, the set of those that cannot be excluded leaves out at most this share, on average.
+        aim: What thresholds are to achieve: f1, or a sensitivity such as sensitivity=0.9, above 0.1 and below 0.9999.
+        max_miss: Of the lesions that a photograph shows, the set of those that cannot be excluded leaves out at most this share, on average;
+            above 0.0001 and below 0.9.
         index: Put the photographs' embeddings and labels into the bundle, to find similar cases and to warn of strange photographs.
         photographs: Put small versions of the photographs into that index, too. They are patients' photographs: give such a bundle only to
             those who may see the atlas itself.
@@ -100,7 +101,7 @@ def bundle_command(
                 photographs=photographs,
                 on_progress=tell_each,
             )
-    for caveat in made.fitted.caveats():
+    for caveat in (*made.fitted.caveats(), *made.fitted.unreached()):
         console.print(f"note      {caveat}")
     console.print(f"card      {out / 'card.md'}")
     console.print(f"bundle    {out}")

@@ -25,9 +25,11 @@ from predilect.evaluation.nesting import MatchedSeeds
 from predilect.labels.tasks import LESION, LabelSpace
 from predilect.predictions import Predictions, Truth
 
-__all__ = ["MAX_MISS_RATE", "AnswerRule", "Answers", "answer_rule", "answers_out_of_fold", "fit_answer_rule"]
+__all__ = ["MAX_MISS_RATE", "MISS_RATES", "AnswerRule", "Answers", "answer_rule", "answers_out_of_fold", "fit_answer_rule"]
 
 MAX_MISS_RATE = 0.1
+MISS_RATES = (0.0001, 0.9)
+"""Between them lies a bound that can be asked for: the first takes 9,999 groups, and by the second nearly all may be left out."""
 
 
 @plain_dataclass(frozen=True, eq=False, slots=True)

@@ -13,6 +13,7 @@ good as these are alike.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from predilect.evaluation.measures import counted_classes
 from predilect.evaluation.metrics import Floats
 from predilect.labels.tasks import Task
 
-__all__ = ["ConformalSets", "controlled_threshold", "false_negative_losses", "fit_conformal_sets"]
+__all__ = ["ConformalSets", "controlled_threshold", "false_negative_losses", "fit_conformal_sets", "groups_for"]
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -73,6 +74,16 @@ class ConformalSets(Fitted):
             (N,).
         """
         return np.asarray(sets.any(axis=1) & ~((decided == 1) & self.promised).any(axis=1))
+
+    def unreached(self) -> str | None:
+        """A sentence where the groups are too few for the bound, so that no lesion is left out."""
+        needed = groups_for(self.max_miss_rate)
+        if self.n_groups >= needed:
+            return None
+        return (
+            f"Nothing can be excluded: a bound of {100 * self.max_miss_rate:g} % takes {needed:,} groups that show a lesion, and there are "
+            f"{self.n_groups:,}."
+        )
 
     @property
     def promised(self) -> NDArray[np.bool_]:
@@ -133,6 +144,21 @@ def controlled_threshold(values: Floats, weights: Floats, n_groups: int, rate: f
     distinct, place = np.unique(values, return_inverse=True)
     below = np.cumsum(np.bincount(place, weights)) - np.bincount(place, weights)
     return float(distinct[np.flatnonzero(below <= allowed + 1e-9)[-1]])
+
+
+def groups_for(rate: float) -> int:
+    """How many groups it takes to promise of one more, drawn as they were, that it loses at most a share in expectation.
+
+    A threshold below all that n groups have loses 1 / (n + 1) at worst; see `controlled_threshold`.
+
+    Args:
+        rate: The share, between 0 and 1.
+
+    Examples:
+        >>> groups_for(0.1), groups_for(1 - 0.999)
+        (9, 999)
+    """
+    return math.ceil(1 / rate - 1 - 1e-6)
 
 
 def false_negative_losses(

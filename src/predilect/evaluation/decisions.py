@@ -13,12 +13,16 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from predilect.evaluation.calibration_methods import PLATT_GROUPS, count_groups
+from predilect.evaluation.conformal import groups_for
 from predilect.evaluation.fitted import STRICT, Fitted
 from predilect.evaluation.measures import counted_classes
 from predilect.evaluation.metrics import Floats
 from predilect.labels.tasks import Task
 
-__all__ = ["Aim", "LesionThreshold", "Thresholds", "fit_thresholds"]
+__all__ = ["SENSITIVITIES", "Aim", "LesionThreshold", "Thresholds", "fit_thresholds"]
+
+SENSITIVITIES = (0.1, 0.9999)
+"""Between them lies one that can be aimed at: at the first nearly all is missed, and the second takes 9,999 groups for each lesion."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -28,7 +32,7 @@ class Aim(Fitted):
     Attributes:
         name: ``"f1"``: the largest F1, the harmonic mean of precision and sensitivity; ``"sensitivity"``: as few false alarms as go
             with finding a stated share of the photographs that show the lesion.
-        sensitivity: That share, above 0 and up to 1; given exactly with ``"sensitivity"``.
+        sensitivity: That share, within `SENSITIVITIES`, without their ends; given exactly with ``"sensitivity"``.
 
     Raises:
         ValueError: If the share is missing, out of its range or given with another aim.
@@ -40,8 +44,8 @@ class Aim(Fitted):
     def __post_init__(self) -> None:
         if (self.name == "sensitivity") != (self.sensitivity is not None):
             raise ValueError("a sensitivity is given exactly where it is the aim")
-        if self.sensitivity is not None and not 0 < self.sensitivity <= 1:
-            raise ValueError(f"a sensitivity lies above 0 and is at most 1, found {self.sensitivity}")
+        if self.sensitivity is not None:
+            _check_sensitivity(self.sensitivity)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -51,20 +55,28 @@ class Aim(Fitted):
             text: ``"f1"``, or a sensitivity such as ``"sensitivity=0.9"``.
 
         Raises:
-            ValueError: If it is neither.
+            ValueError: If it is neither, or the sensitivity is out of its range.
         """
-        name, equals, share = text.partition("=")
         if text == "f1":
             return cls()
+        name, _, share = text.partition("=")
         try:
-            if name == "sensitivity" and equals:
-                return cls("sensitivity", float(share))
+            sensitivity = float(share) if name == "sensitivity" else None
         except ValueError:
-            pass
-        raise ValueError(f"an aim is 'f1' or, for example, 'sensitivity=0.9', found {text!r}")
+            sensitivity = None
+        if sensitivity is None:
+            raise ValueError(f"an aim is 'f1' or, for example, 'sensitivity=0.9', found {text!r}")
+        _check_sensitivity(sensitivity)  # before it is told of in pydantic's words
+        return cls("sensitivity", sensitivity)
 
     def __str__(self) -> str:
         return "f1" if self.sensitivity is None else f"sensitivity={self.sensitivity:g}"
+
+
+def _check_sensitivity(value: float) -> None:
+    low, high = SENSITIVITIES
+    if not low < value < high:
+        raise ValueError(f"a sensitivity to aim at lies above {low:g} and below {high:g}, found {value:g}")
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -109,6 +121,20 @@ class Thresholds(Fitted):
             raise ValueError(f"probabilities have shape {probabilities.shape}; the thresholds are of {len(self.lesions)} lesions")
         limits = np.array([np.nan if item.threshold is None else item.threshold for item in self.lesions])
         return np.where(np.isnan(limits), -1, probabilities >= limits).astype(np.int8)
+
+    def unreached(self) -> str | None:
+        """A sentence where groups are too few for the aim: to miss none of so few does not promise it. F1 promises nothing."""
+        if self.aim.sensitivity is None:
+            return None
+        needed, decided = groups_for(1 - self.aim.sensitivity), [item for item in self.lesions if item.threshold is not None]
+        few = sorted(item.n_positive_groups for item in decided if item.n_positive_groups < needed)
+        if not few:
+            return None
+        found = f"{few[0]:,}" if few[0] == few[-1] else f"{few[0]:,} to {few[-1]:,}"
+        return (
+            f"A sensitivity of {self.aim.sensitivity:g} cannot be promised for {len(few)} of {len(decided)} lesions: it takes {needed:,} groups that "
+            f"show the lesion, and they have {found}."
+        )
 
 
 def fit_thresholds(

@@ -91,6 +91,12 @@ class FittedParts:
         """What the bundle cannot say and why, a sentence for each part that is missing."""
         return [f"{_WITHOUT[name]}: {why}." for name, why in self.missing.items()]
 
+    def unreached(self) -> list[str]:
+        """What was asked of thresholds and of sets, and would take more groups than there are, in a sentence each."""
+        asked = () if self.rule is None else (self.rule.thresholds, self.rule.sets)
+        found = [part.unreached() for part in asked if part is not None]
+        return [sentence for sentence in found if sentence is not None]
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values under the names in `PARTS`, null for a part that is missing, and ``missing`` with the reasons."""
         parts = {name: None if part is None else part.to_json() for name, part in self._parts().items()}

@@ -220,7 +220,7 @@ def limits(fitted: FittedParts, tested: Tested | None) -> list[str]:
                 else " Here the groups are too few for such a rate: it warns of none."
             )
         )
-    said += [escaped(sentence) for sentence in fitted.caveats()]
+    said += [escaped(sentence) for sentence in (*fitted.unreached(), *fitted.caveats())]
     said += [] if tested is None else [escaped(sentence) for sentence in cautions(tested.measured.evaluation)]
     return ["## Limits", bullets(said)]
 
