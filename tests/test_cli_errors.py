@@ -62,6 +62,7 @@ BAD_INPUT = [
     "explain run atlas --systems mlt",
     "explain run atlas --seeds 9",
     f"report {TOO_LONG}",
+    "attend run/bundle photographs/p000.png --out new --lesion nose",
     "predict missing photographs/p000.png",
     "predict run/bundle missing.png",
     "predict run/bundle photographs/*.tif",
@@ -73,6 +74,8 @@ BAD_INPUT = [
     "bundle run missing --out new",
     "bundle run atlas --system ensemble --out new",
     "bundle run atlas --aim f2 --out new",
+    "bundle run atlas --aim sensitivity=1 --out new",
+    "bundle run atlas --aim sensitivity=0.01 --out new",
     "bundle run atlas --photographs --out new",
     "bundle run atlas --weights test_resnet=tiny.toml --out new",
     "bundle run atlas --out run/bundle",
@@ -105,7 +108,14 @@ BAD_USAGE = [
     "demo --images 901",
     "predict run/bundle",
     "bundle run atlas",
-    "bundle run atlas --max-miss 1 --out new",
+    "bundle run atlas --max-miss 0.9 --out new",
+    "bundle run atlas --max-miss 0.0001 --out new",
+    "similar run/bundle photographs/p000.png -k 0",
+    "similar run/bundle photographs/p000.png --metric manhattan",
+    "export run/bundle --tta five",
+    "serve run/bundle --port 70000",
+    "explain run atlas --sample -1",
+    "import imagefolder photographs --out new --images macro",
     "predict run/bundle photographs/p000.png --format xml",
 ]
 
@@ -123,7 +133,8 @@ def test_bad_input_and_usage_end_in_one_line_on_stderr(place, monkeypatch, capsy
     shown = capsys.readouterr()
     told = {"", "image_id", "checking the images", "looking for copies"}
     assert set(shown.out.split("\n")) <= told or command.startswith("predict")
-    assert len(re.sub(r"a{300}", "", one_line(shown.err))) > 20
+    assert one_line(shown.err).startswith({1: "error ", 2: "usage "}[code])
+    assert len(re.sub(r"a{300}", "", shown.err)) > 20
     assert not (place.root / "new").exists()
 
 
@@ -138,6 +149,7 @@ def test_the_help_lists_every_command(capsys):
     shown = capsys.readouterr().out
     assert all(name in shown for name in _COMMANDS)
     assert "Not a medical device" in shown
+    assert "Exit codes: 0 done; 1 " in shown
 
 
 @pytest.mark.parametrize(

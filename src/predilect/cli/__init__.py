@@ -39,7 +39,8 @@ __all__ = ["app", "main"]
 app = App(
     name="predilect",
     help="Learn from photographs of skin which lesions they show and on which body site, and say how well.",
-    help_epilogue="Not a medical device: for research and development only.",
+    help_epilogue="Exit codes: 0 done; 1 it cannot be done, or not wholly; 2 the command line is not understood; 130 or 143 stopped.\n\n"
+    "Not a medical device: for research and development only.",
     help_format="markdown",
     exit_on_error=False,
     print_error=False,
@@ -75,7 +76,10 @@ for _number, (_name, _command) in enumerate(_COMMANDS.items()):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and leave with 0, 1 (bad input) or 2 (usage); 130 after Ctrl-C, 143 after SIGTERM.
+    """Run a command and leave with an exit code, as docs/formats.md lists them.
+
+    0: it is done. 1, after ``error``: what the command line says was understood, and cannot be done. 2, after ``usage``: it was not
+    understood, and nothing was looked at. 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
         arguments: In place of those the process was started with.
