@@ -128,7 +128,7 @@ def answered(given: str | None, asked: dict[str, Any], **told: Any) -> Photograp
     answer = PhotographAnswer(
         name="1.jpg", width=256, height=256, lesions=lesions(given), site=[SiteAnswer(name, p) for name, p in SITES.items()],
         given_site=given, lesions_without_site=None if given is None else lesions(None),
-        set=["plaque", "scale", "excoriation"], unsure=False, unfamiliar=False, unfamiliarity=0.31,
+        set=["plaque", "scale", "excoriation"], unsure=False, unfamiliar=False, unfamiliarity=0.31, uniform=False,
         attention=attention([("lesion", "plaque"), ("site", "arm")]) if "attention" in beside else None,
         similar=Similar("euclidean", neighbours()) if "similar" in beside else None, by_site=None,
     )  # fmt: skip

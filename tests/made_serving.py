@@ -120,6 +120,13 @@ def photograph(seed: int = 0, size: tuple[int, int] = (60, 48), kind: str = "JPE
     return target.getvalue()
 
 
+def blank(level: int, size: tuple[int, int] = (60, 48)) -> bytes:
+    """A photograph of a lens cap, or of nothing at all."""
+    target = io.BytesIO()
+    Image.new("RGB", size, (level, level, level)).save(target, "JPEG")
+    return target.getvalue()
+
+
 def upload(*photographs: bytes, field: str = "files") -> list[tuple[str, tuple[str, bytes]]]:
     """As the client sends them: 1.jpg, 2.jpg, ..."""
     return [(field, (f"{k}.jpg", data)) for k, data in enumerate(photographs, start=1)]

@@ -148,6 +148,12 @@ class TestLesions:
                 "This photograph is unfamiliar. No lesion reaches its threshold. Plaque and scale cannot be excluded. Most probable: arm"
             )
 
+    def test_a_photograph_of_one_colour_is_told_of(self, browser, api):
+        api.told = {"uniform": True}
+        with answered_page(browser, api) as page:
+            expect(page.locator("#notices")).to_contain_text("Nearly one colour. There is nothing on this photograph to see.")
+            expect(said(page)).to_contain_text("This photograph is of nearly one colour. Plaque and scale reach")
+
     def test_what_the_list_promises_is_said_with_its_limits_and_not_once_a_site_is_given(self, page):
         told, promise = page.locator("#notices"), "misses at most 10\u202f% of the lesions on a photograph that shows some"
         expect(told).to_contain_text(f"On average over patients like those of the training, such a list {promise}")

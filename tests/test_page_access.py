@@ -55,7 +55,7 @@ def everything(browser):
 
     def show(**context):
         api = FakeApi()
-        api.told = {"unsure": True, "unfamiliar": True, "unfamiliarity": 0.99, "set": ["plaque"]}
+        api.told = {"unsure": True, "unfamiliar": True, "unfamiliarity": 0.99, "uniform": True, "set": ["plaque"]}
         api.labels = replace(LABELS, sites=[*LABELS.sites, SiteClass("mucosa of the mouth")])
         return answered_page(browser, api, **context)
 

@@ -12,7 +12,7 @@ import pytest
 
 from made_commands import leave, one_line
 from made_run import scores_of_files
-from made_serving import made_bundle, photograph, serving, upload
+from made_serving import blank, made_bundle, photograph, serving, upload
 from predilect.cli.predict import _image_ids, _possible
 from predilect.predictions import Predictions
 from predilect.serving.answers import CaseAnswer, LesionAnswer
@@ -57,7 +57,7 @@ def test_the_column_of_what_cannot_be_excluded_never_lists_the_excluded_alone(po
     lesions = [LesionAnswer(name=name, probability=0.5, score=0.5, decision=None, threshold=None) for name in "abcde"]
     answer = CaseAnswer(
         name="case", photographs=[], lesions=lesions, site=[], given_site=None, lesions_without_site=None, set=possible, unsure=None,
-        unfamiliar=None,
+        unfamiliar=None, uniform=False,
     )  # fmt: skip
     assert _possible(answer) == cell
 
@@ -227,6 +227,18 @@ def test_the_table_shows_what_was_decided_and_what_the_site_changed(bundle, phot
     assert "site given: arm" in shown
     assert ("present" in shown) is any(item["decision"] for item in said["lesions"])
     assert ("unlike the atlas" in shown) is said["unfamiliar"]
+
+
+def test_a_photograph_of_one_colour_is_remarked_on(made_run, tmp_path, capsys):
+    (tmp_path / "blank.jpg").write_bytes(blank(0))
+    (tmp_path / "other.jpg").write_bytes(photograph())
+    assert leave("predict", made_run.bundle.path, tmp_path) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if ".jpg" in line]
+    assert ["nearly one colour" in row for row in rows] == [True, False]
+    assert leave("predict", made_run.bundle.path, tmp_path, "--format", "csv") == 0
+    assert pl.read_csv(StringIO(capsys.readouterr().out))["uniform"].to_list() == [True, False]
+    said = answered(capsys, made_run.bundle, tmp_path, "--case")
+    assert [row["uniform"] for row in (*said["results"], *said["cases"])] == [True, False, True]
 
 
 def test_a_bundle_without_calibration_says_so(made_run, photographs, capsys):

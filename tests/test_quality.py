@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from made_close_ups import brightened, encoded, skin
-from predilect.atlas.quality import measure_quality
+from predilect.atlas.quality import is_uniform, measure_quality
 from predilect.atlas.synthetic import paint, sample_photos
 from predilect.atlas.tallies import quality_of, spread
 
@@ -45,6 +45,28 @@ def test_the_darkest_drawn_skin_is_not_called_dark():
     assert len(darkest) == 4
     measured = measure_quality([encoded(paint(drawing, 96)) for drawing in darkest])
     assert quality_of(pl.Series(["a", "b", "c", "d"]), measured).dark == ()
+
+
+def of_one_colour(colour: tuple[int, int, int], noise: float) -> Image.Image:
+    grain = np.random.default_rng(0).normal(0, noise, (224, 224, 1))
+    return Image.fromarray((np.array(colour) + grain).clip(0, 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "uniform"),
+    [
+        (of_one_colour((0, 0, 0), 0), True),
+        (of_one_colour((255, 255, 255), 0), True),
+        (of_one_colour((200, 150, 130), 3), True),
+        (of_one_colour((200, 150, 130), 9), False),
+        (skin(0, 224, 224), False),
+    ],
+    ids=["black", "white", "skin without a mark", "grain", "a spot"],
+)
+def test_one_photograph_is_uniform_where_an_audit_lists_it(image, uniform):
+    assert is_uniform(np.asarray(image).transpose(2, 0, 1)) is uniform
+    found = quality_of(pl.Series(["a"]), measure_quality([encoded(image, quality=98, subsampling=0)]))
+    assert (found.uniform == ("a",)) is uniform
 
 
 def test_a_spread_of_nothing_is_null():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from made_run import scores_of_files
-from made_serving import checked_problem, made_bundle, photograph, serving, upload
+from made_serving import blank, checked_problem, made_bundle, photograph, serving, upload
 from predilect.insight.attention import head_maps
 from predilect.insight.bundle_index import open_index
 from predilect.serving.answers import PhotographAnswer
@@ -127,6 +127,10 @@ class TestPredict:
             assert [item["score"] for item in row["lesions"]] == pytest.approx(
                 [item["score"] for item in alone["lesions"]], abs=1e-6
             )
+
+    def test_a_photograph_of_one_colour_is_told_of(self, client):
+        rows = client.post("/v1/predict", files=upload(blank(0), blank(255), photograph())).json()["results"]
+        assert [row["uniform"] for row in rows] == [True, True, False]
 
     def test_a_photograph_that_must_be_turned_is(self, client):
         upright = Image.open(io.BytesIO(photograph(3, (64, 40), "PNG")))

@@ -15,13 +15,16 @@ from scipy.ndimage import laplace
 
 from predilect.atlas.fingerprints import Images
 
-__all__ = ["QUALITY_SCHEMA", "QUALITY_SIDE", "measure_quality"]
+__all__ = ["QUALITY_SCHEMA", "QUALITY_SIDE", "UNIFORM_BELOW", "is_uniform", "measure_quality"]
 
 QUALITY_SIDE = 224
 """The shorter side, in pixels, to which photographs are scaled down before they are measured: the usual input of a network."""
 
 QUALITY_SCHEMA = pl.Schema({"sharpness": pl.Float64(), "contrast": pl.Float64(), "shadow": pl.Float64(), "glare": pl.Float64()})
 """Columns of what `measure_quality` returns."""
+
+UNIFORM_BELOW = 5.0
+"""Grey levels; of a smaller `contrast` a photograph is nearly uniform: the plainest skin has more."""
 
 _BLOCK = 512
 _BLOWN = 250  # of 255; brighter is white without drawing
@@ -48,6 +51,16 @@ def measure_quality(images: Images, *, on_progress: Callable[[int, int], None] |
             if on_progress is not None:
                 on_progress(block.stop, len(images))
     return pl.DataFrame(rows, schema=QUALITY_SCHEMA, orient="row")
+
+
+def is_uniform(square: NDArray[np.uint8]) -> bool:
+    """Whether an image is of nearly one colour, by the `contrast` that an audit would measure on it; under a millisecond.
+
+    Args:
+        square: (3, S, S) RGB, such as `vision.transforms.central_square` makes it, S being about `QUALITY_SIDE`.
+    """
+    grey = Image.fromarray(square.transpose(1, 2, 0)).convert("L")
+    return float(np.asarray(grey, dtype=np.float32).std()) < UNIFORM_BELOW
 
 
 def _measure(data: memoryview) -> tuple[float | None, float, float, float]:

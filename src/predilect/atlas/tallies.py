@@ -17,7 +17,7 @@ from predilect.atlas.audit_parts import (
     Spread,
 )
 from predilect.atlas.folder import REJECTED, Atlas
-from predilect.atlas.quality import QUALITY_SIDE
+from predilect.atlas.quality import QUALITY_SIDE, UNIFORM_BELOW
 from predilect.errors import AtlasError
 from predilect.labels.tasks import LabelSpace
 from predilect.tables import read_table
@@ -38,7 +38,6 @@ __all__ = [
 FIELDS = ("lesions", "site", "patient_id", "lesion_id", "case_id", "modality", "skin_tone", "age", "sex", "license")
 """What may be missing of a photograph."""
 
-_UNIFORM_BELOW = 5.0  # grey levels; the plainest skin has more
 _DARK_BELOW = 40.0  # the darkest skin of the drawn atlas reaches 53: what is flagged is light that fails, and no skin
 _OVEREXPOSED_FROM = 0.1
 _LEAST_MEASURED = 20  # photographs, below which their spread says little
@@ -155,8 +154,8 @@ def quality_of(image_ids: pl.Series, measured: pl.DataFrame) -> Quality:
         sharpness=spread(measured["sharpness"]),
         sharpness_limit=limit,
         blurred=tuple(rows),
-        uniform_below=_UNIFORM_BELOW,
-        uniform=_listed(image_ids, measured["contrast"] < _UNIFORM_BELOW),
+        uniform_below=UNIFORM_BELOW,
+        uniform=_listed(image_ids, measured["contrast"] < UNIFORM_BELOW),
         dark_below=_DARK_BELOW,
         dark=_listed(image_ids, measured["shadow"] < _DARK_BELOW),
         overexposed_from=_OVEREXPOSED_FROM,

@@ -45,7 +45,7 @@ def predict_command(
 
     Probabilities are calibrated where the bundle has a calibration; a lesion is called present where its probability reaches the
     threshold that was chosen for the bundle's aim. Beside that stand the lesions that cannot be excluded; an answer is unsure where none is present and
-    some cannot be excluded. A photograph that cannot be used is named, the others go on, and the exit code is 1. Not a medical device: the
+    some cannot be excluded. A photograph of nearly one colour, on which there is nothing to see, is remarked on. One that cannot be used is named, the others go on, and the exit code is 1. Not a medical device: the
     bundle's card.md says what it may be used for.
 
     Example: `predilect predict runs/clinic/bundle photographs/ --site arm --format csv --out predictions.csv`
@@ -198,6 +198,7 @@ def _cells(answer: PhotographAnswer | CaseAnswer) -> tuple[str, str, str, str]:
     shown = [item for k, item in enumerate(answer.lesions) if k < _SHOWN or item.decision]
     remarks = ["unsure"] if answer.unsure else []
     remarks += ["unlike the atlas's\nphotographs"] if answer.unfamiliar else []
+    remarks += ["nearly one colour"] if answer.uniform else []
     places = [f"{place.probability:.2f} {place.name}" for place in answer.site[:_SHOWN]]
     lesions = "\n".join(_lesion(item, before.get(item.name)) for item in shown)
     return lesions, _possible(answer), "\n".join(places), "\n".join(remarks)

@@ -191,6 +191,8 @@ class PhotographAnswer:
     """The photograph lies farther from all that the network learnt from than such photographs do; null where the bundle cannot tell."""
     unfamiliarity: Probability | None
     """The share of photographs of the same kind that lie nearer; null where the bundle cannot tell."""
+    uniform: bool
+    """What the network looked at is of nearly one colour, as behind a lens cap: there is nothing on it to see."""
     attention: Attention | None
     """Where the network looked, if that was asked for."""
     similar: Similar | None
@@ -222,6 +224,8 @@ class CaseAnswer:
     """No lesion is decided to be present, while some cannot be excluded; null where the bundle cannot tell."""
     unfamiliar: bool | None
     """Whether one of the photographs is unfamiliar; null where the bundle cannot tell."""
+    uniform: bool
+    """Whether one of the photographs is of nearly one colour."""
 
 
 @dataclass(frozen=True, config=DOCUMENTED)

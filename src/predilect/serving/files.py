@@ -81,7 +81,7 @@ def answer_table(labels: LabelSpace, answers: Mapping[str, Answered], image_ids:
 
     Returns:
         Columns ``image_id``, ``name``, ``error`` (null where there is an answer), the label columns (null where there is none), ``given_site``,
-        ``present`` and ``set`` (lesions joined by ``;``, null where nothing is decided), ``unsure``, ``unfamiliar``.
+        ``present`` and ``set`` (lesions joined by ``;``, null where nothing is decided), ``unsure``, ``unfamiliar``, ``uniform``.
     """
     rows = []
     for name, answer in answers.items():
@@ -100,6 +100,7 @@ def answer_table(labels: LabelSpace, answers: Mapping[str, Answered], image_ids:
                 "set": None if answer.set is None else ";".join(answer.set),
                 "unsure": answer.unsure,
                 "unfamiliar": answer.unfamiliar,
+                "uniform": answer.uniform,
             }
         )
     text, flag = pl.String(), pl.Boolean()
@@ -107,6 +108,6 @@ def answer_table(labels: LabelSpace, answers: Mapping[str, Answered], image_ids:
         **dict.fromkeys(("image_id", "name", "error"), text),
         **dict.fromkeys(labels.columns, pl.Float32()),
         **dict.fromkeys(("given_site", "present", "set"), text),
-        **dict.fromkeys(("unsure", "unfamiliar"), flag),
+        **dict.fromkeys(("unsure", "unfamiliar", "uniform"), flag),
     }
     return pl.DataFrame(rows, schema=schema)

@@ -160,6 +160,7 @@ PREDICTION_EXAMPLE = {
             "unsure": False,
             "unfamiliar": False,
             "unfamiliarity": 0.31,
+            "uniform": False,
             "attention": ATTENTION_EXAMPLE,
             "similar": SIMILAR_EXAMPLE,
             "by_site": [{"given_site": "arm", "lesions": [_PAPULE, _SCALE], "set": ["papule"], "unsure": False}],

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from predilect.atlas.decoding import MAX_PIXELS
 from predilect.atlas.jpeg import PreparedImage, prepare_bytes, prepare_image
 from predilect.atlas.pack import MAX_SIDE
+from predilect.atlas.quality import is_uniform
 from predilect.bundle import Bundle
 from predilect.errors import InsightError, LabelError, ServingError, nearest
 from predilect.evaluation.fitted_parts import FittedParts
@@ -163,7 +164,7 @@ class Predictor:
     def blank(self) -> Photograph:
         """A black square, to warm up with."""
         side = self.bundle.preprocessing.test_side
-        return Photograph("", torch.zeros(3, side, side, dtype=torch.uint8), side, side)
+        return Photograph("", torch.zeros(3, side, side, dtype=torch.uint8), side, side, uniform=True)
 
     def observe(self, photographs: Sequence[Photograph]) -> list[Seen]:
         """Look once at some photographs together."""
@@ -209,6 +210,7 @@ class Predictor:
             unsure=said.unsure,
             unfamiliar=found.unfamiliar,
             unfamiliarity=found.unfamiliarity,
+            uniform=photograph.uniform,
             attention=self._attention(photograph, seen, question, plain),
             similar=found.similar,
             by_site=by_site if question.every_site else None,
@@ -225,7 +227,7 @@ class Predictor:
 
     def _looked_at(self, name: str, packed: PreparedImage) -> Photograph:
         square = central_square(packed.data, self.bundle.preprocessing)
-        return Photograph(name, torch.from_numpy(square), packed.width, packed.height)
+        return Photograph(name, torch.from_numpy(square), packed.width, packed.height, is_uniform(square))
 
     def _conditioned(self, plain: Scores, site: str) -> Scores:
         """Calibrated probabilities, (1, C) by task, with a given site taken into account."""

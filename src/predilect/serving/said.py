@@ -89,6 +89,7 @@ def combined(labels: LabelSpace, rule: AnswerRule | None, name: str, answers: Se
         set=said.set,
         unsure=said.unsure,
         unfamiliar=any(told) if told else None,
+        uniform=any(answer.uniform for answer in answers),
     )
 
 

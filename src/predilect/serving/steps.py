@@ -24,12 +24,14 @@ class Photograph:
         square: (3, test_side, test_side) uint8, what the network's views are cut from.
         width: Of the upright photograph as packed in an atlas, in pixels.
         height: Likewise.
+        uniform: Whether the square is of nearly one colour.
     """
 
     name: str
     square: Tensor
     width: int
     height: int
+    uniform: bool
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -91,6 +91,7 @@ async function look(file) {
     showSimilar(answer);
     say(
       [
+        answer.uniform && "This photograph is of nearly one colour",
         answer.unfamiliar && "This photograph is unfamiliar",
         answer.lesions.length && lesionsInShort(answer.lesions),
         answer.unsure && `${sentence(listed(answer.set))} cannot be excluded`,
@@ -166,9 +167,10 @@ function showLesions() {
   );
 }
 
-function notices({ set, unsure, unfamiliar, unfamiliarity, given_site: given }) {
+function notices({ set, unsure, unfamiliar, unfamiliarity, uniform, given_site: given }) {
   const found = [];
   const notice = (title, text, kind = "notice") => found.push(make("p", { class: kind }, make("b", {}, title), ` ${text}`));
+  if (uniform) notice("Nearly one colour.", "There is nothing on this photograph to see. Do not rely on what is said here.");
   if (unfamiliar) {
     notice("Unfamiliar.", `This photograph is unlike those the network learnt from: ${percent(unfamiliarity)} of other photographs lie nearer to them. Rely less on what is said here.`);
   }
