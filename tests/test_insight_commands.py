@@ -141,6 +141,19 @@ def test_similar_keeps_to_the_filters_and_the_metric(place, capsys):
     assert all(0 <= case["distance"] <= 2 for case in answer["cases"])
 
 
+def test_where_fewer_pass_the_filter_than_asked_for_all_of_them_answer(place, capsys):
+    photos = pl.read_parquet(place / "atlas" / "photos.parquet")
+    passing = photos.filter((pl.col("site/face") == 1) & (pl.col("lesion/crust") == 1))["image_id"].to_list()
+    arguments = ("similar", place / "run" / "bundle", place / "photographs" / "1.jpg", "--site", "face", "--lesion", "crust", "-k")
+    assert leave(*arguments, 36) == 0
+    shown = capsys.readouterr().out
+    assert f"note      the filter leaves {len(passing)} photographs of the index, fewer than the 36 asked for" in shown
+    assert leave(*arguments, 36, "--format", "json") == 0
+    assert sorted(case["image_id"] for case in json.loads(capsys.readouterr().out)["cases"]) == sorted(passing)
+    assert leave(*arguments, len(passing)) == 0
+    assert "note      " not in capsys.readouterr().out
+
+
 def test_the_recall_of_an_approximate_search_is_printed(place, capsys, monkeypatch):
     def stand_in(index, metric):
         assert metric == "cosine"
@@ -221,7 +234,7 @@ BAD_INPUT = [
     ("similar run/bundle missing.jpg", "missing.jpg"),
     ("similar run/bundle photographs", "photographs"),
     ("similar run/bundle photographs/1.jpg -k 37", "k is 37, but only 36 can answer"),
-    ("similar run/bundle photographs/1.jpg -k 9 --site face --lesion crust", "pass the filter"),
+    ("similar run/bundle photographs/1.jpg -k 37 --site face --lesion crust", "6 of them pass the filter"),
     ("similar run/bundle photographs/1.jpg --lesion crusts", "unknown lesion 'crusts': did you mean 'crust'?"),
     ("similar run/bundle photographs/1.jpg --site fase", "unknown site 'fase': did you mean 'face'?"),
     ("similar run/bundle photographs/1.jpg --approximate", "needs at least 2,000 photographs"),

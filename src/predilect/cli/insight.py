@@ -157,7 +157,7 @@ def similar_command(
     Args:
         bundle: The bundle folder, with an index.
         image: A photograph.
-        k: How many cases to show.
+        k: How many cases to show, at most as many as the index holds; where fewer pass the filters, all that do are shown.
         lesion: Only cases known to show this lesion.
         site: Only cases known to show this site.
         metric: How distance is measured.
@@ -204,6 +204,8 @@ def similar_command(
     ]
     words = ("image_id", "lesions", "site", "shares")
     print_table("Most alike", ["rank", "image_id", "distance", "lesions", "site", "shares"], rows, words=words)
+    if len(rows) < k:
+        console.print(f"note      the filter leaves {many(len(rows), 'photograph')} of the index, fewer than the {k:,} asked for")
     how = "exact" if index.cells is None else f"approximate, finds {100 * index.cells.recall:.1f} % of the exact 5 nearest"
     console.print(f"search    {how}, by {_METRICS[metric]}, among {many(len(index), 'photograph')} of {index.atlas}")
     print_credits(index.sources)
