@@ -13,6 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from predilect.errors import InsightError, LabelError, UnexplainableError
+from predilect.evaluation.calibration import Calibration, LesionCalibration, Platt, SiteCalibration
 from predilect.insight.attention import AttentionMap, Explainer, attention, head_maps, whole_photograph
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.recipe import Preprocessing, Recipe
@@ -279,6 +280,23 @@ def test_the_predicted_class_and_the_probabilities_are_those_of_testing(fabric):
     ]
     assert sum(item.probability for item in maps["site"]) == pytest.approx(1)
     assert {item.method for item in (*maps["lesion"], *maps["site"])} == {"cam"}
+
+
+def test_with_a_calibration_the_predicted_class_is_the_most_probable_one(explainer):
+    """Which one that is, a calibration may change: each lesion has a curve of its own."""
+    data = noise(120, 90)
+    (plain,) = explainer.photograph(data, {"lesion": None})["lesion"]
+    other = next(name for name in BOTH["lesion"].classes if name != plain.name)
+    curves = {other: Platt(30.0, 1.0)}
+    lesions = tuple(LesionCalibration(name, curves.get(name), 60, 60, False) for name in BOTH["lesion"].classes)
+    calibration = Calibration(lesions, SiteCalibration(BOTH["site"].classes, 2.0, 60))
+    found = explainer.photograph(data, {"lesion": None, "site": None}, calibration)
+    assert [(item.name, item.calibrated) for item in found["lesion"]] == [(other, True)]
+    assert found["lesion"][0].probability > 0.99
+    assert found["site"][0].calibrated
+    (rare,) = explainer.photograph(data, {"lesion": (plain.name,)}, calibration)["lesion"]
+    assert (rare.probability, rare.calibrated, plain.calibrated) == (pytest.approx(plain.probability), False, False)
+    np.testing.assert_allclose(rare.cells, plain.cells, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(90, 70), (64, 300), (40, 40), (600, 500)])

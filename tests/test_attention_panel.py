@@ -18,8 +18,8 @@ def ramp(height, width):
     return np.linspace(-3, 5, height * width, dtype=np.float32).reshape(height, width)
 
 
-def shown(values, *, task="lesion", name="papule", method="cam"):
-    return ShownMap(task, name, 0.25, method, values)
+def shown(values, *, task="lesion", name="papule", method="cam", calibrated=True):
+    return ShownMap(task, name, 0.25, method, values, calibrated)
 
 
 def test_only_the_map_has_colours_and_the_photograph_shows_through():
@@ -88,12 +88,15 @@ def test_a_panel_names_what_it_shows():
     with styled():
         figure = attention_panel(
             photograph,
-            [shown(ramp(height, width)), shown(ramp(height, width) + 10, task="site", name="face", method="grad-cam")],
+            [
+                shown(ramp(height, width)),
+                shown(ramp(height, width) + 10, task="site", name="face", method="grad-cam", calibrated=False),
+            ],
             "A note.",
         )
         FigureCanvasAgg(figure).draw()
         found = texts(figure)
-    assert {"photograph", "papule", "lesion, probability 0.25", "face", "site, probability 0.25", "A note."} <= set(found)
+    assert {"photograph", "papule", "lesion, probability 0.25", "face", "site, score 0.25, not calibrated", "A note."} <= set(found)
     assert {"−3", "0", "5", "7", "15"} <= set(found)  # ends of the scales, and 0 where it lies between them
     assert "class activation map, in logits" in found
     assert "Grad-CAM, an approximation, in units of its own" in found
@@ -111,7 +114,7 @@ def test_a_zero_next_to_the_end_of_a_scale_has_a_mark_and_no_number():
 @pytest.mark.parametrize(("n", "width", "size"), [(2, 178, (90, 90)), (2, 178, (900, 45)), (1, 119, (45, 900))])
 def test_a_panel_is_as_wide_as_a_page_and_its_texts_lie_inside(n, width, size):
     across, down = fitted(*size)
-    maps = [shown(ramp(down, across), name="a very long name of a lesion or of many lesions") for _ in range(n)]
+    maps = [shown(ramp(down, across), name="a very long name of a lesion or of many lesions", calibrated=False) for _ in range(n)]
     with styled():
         figure = attention_panel(np.zeros((down, across, 3), np.uint8), maps, "One line.\nAnother line.")
         FigureCanvasAgg(figure).draw()

@@ -212,6 +212,14 @@ def test_a_lesion_without_enough_groups_keeps_its_scores(tables, folded):
     assert np.array_equal(folded.predictions.scores["lesion"][:, rare], predictions.scores["lesion"][:, rare])
 
 
+def test_it_tells_of_which_classes_the_scores_stand():
+    lesions = (LesionCalibration("papule", Platt(0.0, 1.0), 60, 60, False), LesionCalibration("crust", None, 3, 60, False))
+    for temperature in (2.0, None):
+        calibration = Calibration(lesions, SiteCalibration(("arm", "face"), temperature, 60))
+        found = [calibration.covers(task, name) for task, name in (("lesion", "papule"), ("lesion", "crust"), ("site", "arm"))]
+        assert found == [True, False, temperature is not None]
+
+
 def test_a_class_of_one_value_is_not_calibrated():
     scores = np.linspace(0, 1, 500)
     for value in (0, 1, -1):

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from conftest import SMALL_TAXONOMY
+from made_serving import made_bundle
 from predilect.cli import main
 from predilect.insight.retrieval import EmbeddingIndex
 
@@ -48,6 +49,21 @@ def place(tmp_path_factory, made_run):
     return root
 
 
+@pytest.fixture(scope="module")
+def calibrated(made_run, tmp_path_factory):
+    """The same network in a bundle with a calibration, of one lesion and of the sites."""
+    return made_bundle(made_run, tmp_path_factory.mktemp("bundles") / "calibrated").path
+
+
+def predicted(capsys, bundle, photograph):
+    """What `predict` says: by task and class the probability, the most probable first."""
+    assert leave("predict", bundle, photograph, "--format", "json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)["results"]
+    return {
+        task: {item["name"]: item["probability"] for item in answer[key]} for task, key in (("lesion", "lesions"), ("site", "site"))
+    }
+
+
 # --- attend
 
 
@@ -61,6 +77,28 @@ def test_attend_writes_a_panel_and_raw_maps_for_each_photograph(place, tmp_path,
     assert all(re.search(r"0\.\d\d scale +0\.\d\d (arm|face) +\S+\.attention\.png", row) for row in rows)
     assert f"maps      {tmp_path / 'out'}" in shown.out
     assert shown.err == ""
+
+
+def test_attend_shows_the_classes_and_the_probabilities_of_predict(place, calibrated, tmp_path, capsys):
+    for name in ("1", "2"):
+        photograph = place / "photographs" / f"{name}.jpg"
+        (lesion, p), (site, q) = (next(iter(said.items())) for said in predicted(capsys, calibrated, photograph).values())
+        assert leave("attend", calibrated, photograph, "--out", tmp_path / "out") == 0
+        shown = capsys.readouterr().out
+        assert "Attention, and probabilities\n" in shown
+        assert re.search(rf"{p:.2f} {lesion} +{q:.2f} {site} ", shown)
+
+
+def test_attend_says_which_numbers_are_scores(place, calibrated, tmp_path, capsys):
+    photograph, known = place / "photographs" / "1.jpg", "crust"  # the others have no curve
+    for bundle, lesion, told in ((calibrated, known, None), (calibrated, "scale", "note      scores, not calibrated: scale\n")):
+        assert leave("attend", bundle, photograph, "--out", tmp_path / "out", "--lesion", lesion) == 0
+        shown = capsys.readouterr().out
+        assert "Attention, and probabilities\n" in shown
+        assert ("not calibrated" in shown) is (told is not None)
+        assert told is None or told in shown
+    assert leave("attend", place / "run" / "bundle", photograph, "--out", tmp_path / "out") == 0
+    assert "Attention, and scores, not calibrated\n" in capsys.readouterr().out
 
 
 def test_attend_reports_a_broken_photograph_in_its_row_and_goes_on(place, tmp_path, capsys):
@@ -130,6 +168,21 @@ def test_similar_shows_the_same_as_table_and_json(place, capsys):
     for case in answer["cases"]:
         assert re.search(rf" {case['rank']} +{case['image_id']} +{case['distance']:.4f} ", shown)
     assert shown.startswith("lesion    0.")
+
+
+def test_similar_shows_the_probabilities_of_predict_and_says_which_numbers_are_scores(place, calibrated, capsys):
+    photograph = place / "photographs" / "1.jpg"
+    expected = predicted(capsys, calibrated, photograph)
+    assert leave("similar", calibrated, photograph, "--format", "json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    for task, names in answer["prediction"].items():
+        assert names == pytest.approx({name: expected[task][name] for name in names}, abs=1e-6)
+        assert list(names) == list(expected[task])[: len(names)]
+    assert answer["not_calibrated"] == {"lesion": [name for name in answer["prediction"]["lesion"] if name != "crust"], "site": []}
+    assert leave("similar", calibrated, photograph) == 0
+    assert re.search(r"^site      0\.\d\d (arm|face) \(predicted\)$", capsys.readouterr().out, re.MULTILINE)
+    assert leave("similar", place / "run" / "bundle", photograph) == 0
+    assert re.search(r"^site      .* \(predicted; score, not calibrated\)$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_similar_keeps_to_the_filters_and_the_metric(place, capsys):

@@ -22,6 +22,7 @@ from predilect.report.style import missing_glyphs
 from predilect.report.wording import UNDEFINED, many
 
 if TYPE_CHECKING:
+    from predilect.evaluation.calibration import Calibration
     from predilect.insight.attention import AttentionMap
     from predilect.insight.bundle_index import SimilarCases
     from predilect.insight.retrieval import EmbeddingIndex
@@ -48,7 +49,8 @@ def attend_command(
     photograph is in them. A photograph that cannot be read is named, the others go on, and the exit code is 1.
 
     Where features are averaged straight into the heads (ResNets) the maps are class activation maps, which are exact; elsewhere
-    they are Grad-CAM's, which need `pip install 'predilect[explain]'`. A transformer has none.
+    they are Grad-CAM's, which need `pip install 'predilect[explain]'`. A transformer has none. Probabilities are those of `predict`;
+    where the bundle has no calibration they are called scores.
 
     Example: `predilect attend runs/clinic/bundle photographs/ --out attention --lesion papule`
 
@@ -75,7 +77,7 @@ def attend_command(
     explainer = Explainer.of(fabric, opened.network())
     wanted = {task: name for task, name in ((LESION, lesion), (SITE, site)) if task in opened.labels}
     with counting("looking") as tell:
-        results = write_attention(explainer, files, out, wanted, on_progress=tell)
+        results = write_attention(explainer, files, out, wanted, calibration=opened.fitted.calibration, on_progress=tell)
     _print_maps(files, results, opened.labels.names)
     if n_others:
         console.print(f"note      passed over in the folders, as no images by their names: {many(n_others, 'other file')}")
@@ -149,8 +151,8 @@ def similar_command(
     """Find the cases of the bundle's index that its network finds most alike to a photograph.
 
     Distances are those of what the network sees (pool5 of a ResNet); they rank cases and have no unit. The cases' labels are those
-    of the atlas; what they share is compared with the network's own prediction for the photograph: its lesions from a probability
-    of 0.5 on, or the most probable one, and the most probable site.
+    of the atlas; what they share is compared with the prediction for the photograph, by the probabilities of `predict`: its lesions
+    from 0.5 on, or the most probable one, and the most probable site.
 
     Example: `predilect similar runs/clinic/bundle photograph.jpg -k 5 --site face`
 
@@ -179,8 +181,19 @@ def similar_command(
         return
     network = opened.network().to(fabric.device)
     look = partial(observe_batch, fabric, network)
-    found = similar_cases(look, opened.preprocessing, index, image, k, model=opened.model, metric=metric, lesion=lesion, site=site)
-    answer = _answer(opened.labels, index, found)
+    found = similar_cases(
+        look,
+        opened.preprocessing,
+        index,
+        image,
+        k,
+        model=opened.model,
+        metric=metric,
+        lesion=lesion,
+        site=site,
+        calibration=opened.fitted.calibration,
+    )
+    answer = _answer(opened.labels, index, found, opened.fitted.calibration)
     if format_ == "json":
         asked_for = {"metric": metric, "lesion": lesion, "site": site, "atlas": index.atlas, "n_photographs": len(index)}
         recall = None if index.cells is None else index.cells.recall
@@ -190,7 +203,10 @@ def similar_command(
         sys.stdout.write("\n")
         return
     for task, names in answer["prediction"].items():
-        console.print(f"{task:<10}{', '.join(f'{value:.2f} {name}' for name, value in names.items())} (predicted, not calibrated)")
+        scores = answer["not_calibrated"][task]
+        of_some = f": {', '.join(scores)}" if len(scores) < len(names) else ""
+        how = f"predicted; score, not calibrated{of_some}" if scores else "predicted"
+        console.print(f"{task:<10}{', '.join(f'{value:.2f} {name}' for name, value in names.items())} ({how})")
     rows = [
         [
             str(case["rank"]),
@@ -218,26 +234,30 @@ def print_credits(sources: Sequence[Source]) -> None:
 
 
 def _print_maps(files: Mapping[str, Path], results: Mapping[str, tuple[AttentionMap, ...] | str], tasks: Sequence[str]) -> None:
-    rows, shown = [], set()
+    rows = []
     for name, found in results.items():
         if isinstance(found, str):
             rows.append([str(files[name]), *[UNDEFINED] * len(tasks), "not read"])
         else:
             classes = [f"{item.probability:.2f} {item.name}" for item in found]
             rows.append([str(files[name]), *classes, f"{name}.attention.png"])
-            shown |= {item.name for item in found}
+    maps = [item for found in results.values() if not isinstance(found, str) for item in found]
+    calibrated, scores = (sorted({item.name for item in maps if item.calibrated is wanted}) for wanted in (True, False))
     header = ["photograph", *tasks, "panel"]
-    print_table("Attention, and probabilities, not calibrated", header, rows, words=header, paths=("photograph", "panel"))
-    boxes = missing_glyphs(shown)
+    what = "probabilities" if calibrated else "scores, not calibrated"
+    print_table(f"Attention, and {what}", header, rows, words=header, paths=("photograph", "panel"))
+    if calibrated and scores:
+        console.print(f"note      scores, not calibrated: {', '.join(scores)}")
+    boxes = missing_glyphs({item.name for item in maps})
     if boxes:
         console.print(f"note      no font for figures on this machine has {', '.join(boxes)}: a box stands there")
 
 
-def _answer(labels: LabelSpace, index: EmbeddingIndex, found: SimilarCases) -> dict[str, Any]:
-    """The prediction with its probabilities, and each case with its labels and what it shares with the prediction."""
+def _answer(labels: LabelSpace, index: EmbeddingIndex, found: SimilarCases, calibration: Calibration | None) -> dict[str, Any]:
+    """The prediction with its probabilities and those of them that are scores, and each case with its labels and what it shares with that."""
     from predilect.insight.bundle_index import foremost
 
-    predicted = foremost(labels, found.scores)
+    predicted = foremost(labels, found.probabilities)
     neighbours = found.neighbours
     cases = []
     for rank, (row, image_id, distance) in enumerate(
@@ -252,6 +272,11 @@ def _answer(labels: LabelSpace, index: EmbeddingIndex, found: SimilarCases) -> d
         site = sites[0] if sites else None
         cases.append({"rank": rank, "image_id": image_id, "distance": distance, "lesions": lesions, "site": site, "shared": shared})
     prediction = {
-        task: {name: float(found.scores[task][labels[task].index(name)]) for name in names} for task, names in predicted.items()
+        task: {name: float(found.probabilities[task][labels[task].index(name)]) for name in names}
+        for task, names in predicted.items()
     }
-    return {"prediction": prediction, "cases": cases}
+    scores = {
+        task: [name for name in names if calibration is None or not calibration.covers(task, name)]
+        for task, names in predicted.items()
+    }
+    return {"prediction": prediction, "not_calibrated": scores, "cases": cases}

@@ -152,6 +152,12 @@ class Calibration(Fitted):
             found[task] = (self._lesions(values) if task == LESION else self._site(values)).astype(np.float32)
         return found
 
+    def covers(self, task: str, name: str) -> bool:
+        """Whether a class's score becomes a calibrated probability; with too few groups it stands as the network gave it."""
+        if task == SITE:
+            return self.site is not None and self.site.temperature is not None
+        return any(item.name == name and item.curve is not None for item in self.lesions)
+
     def check_labels(self, labels: LabelSpace) -> None:
         """Make sure that it was fitted for these classes in this order.
 

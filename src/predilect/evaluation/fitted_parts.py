@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from predilect.evaluation.answers import MAX_MISS_RATE, AnswerRule, fit_answer_rule
+from predilect.evaluation.calibration import Calibration
 from predilect.evaluation.decisions import Aim
 from predilect.evaluation.fitted import STRICT, Fitted
 from predilect.evaluation.known_site import site_prior_on_all
@@ -75,6 +76,11 @@ class FittedParts:
         if self.site_prior is not None and self.rule is None:
             raise ValueError("a site prior is fitted on calibrated probabilities, and needs their rule")
         object.__setattr__(self, "missing", {name: self.missing.get(name, _NOTHING) for name in absent})
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes probabilities of scores; None: nothing does."""
+        return None if self.rule is None else self.rule.calibration
 
     def check_labels(self, labels: LabelSpace) -> None:
         """Make sure that all was fitted for these classes in this order.

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from predilect.errors import InsightError, UnexplainableError
+from predilect.evaluation.calibration import Calibration
 from predilect.recipe import Preprocessing
 from predilect.training.inference import predict_batch
 from predilect.vision.network import Network
@@ -93,6 +94,7 @@ class AttentionMap:
         rows: (h,) where the centre of each row of cells lies, from 0 at the photograph's upper edge to 1 at the lower one; those
             at the ends may lie outside.
         columns: (w,) the same from left to right.
+        calibrated: Whether the probability is; else it is the network's score.
     """
 
     task: str
@@ -102,6 +104,7 @@ class AttentionMap:
     cells: NDArray[np.float32]
     rows: NDArray[np.float64]
     columns: NDArray[np.float64]
+    calibrated: bool = False
 
     def over(self, width: int, height: int) -> NDArray[np.float32]:
         """The map at each pixel of the photograph, at whatever size: bilinear between the centres of cells, constant beyond them.
@@ -157,7 +160,7 @@ class Explainer:
         return cls(fabric, network, method, stride, _first_centre(network, stride, fabric.device))
 
     def photograph(
-        self, data: bytes | memoryview, wanted: Mapping[str, Sequence[str] | None]
+        self, data: bytes | memoryview, wanted: Mapping[str, Sequence[str] | None], calibration: Calibration | None = None
     ) -> dict[str, tuple[AttentionMap, ...]]:
         """Maps over a whole photograph, whatever its shape, from one pass through the convolutions.
 
@@ -168,18 +171,20 @@ class Explainer:
         Args:
             data: An upright RGB JPEG, as packed.
             wanted: For each task the classes to be mapped, or None for the one predicted (of lesions: the most probable one).
+            calibration: What makes probabilities of the network's scores; None: the scores stand.
 
         Returns:
             For each task one map per class, in the order asked for.
 
         Raises:
             LabelError: If the network has no such task or class.
-            ValueError: If a task is named with an empty list of classes.
+            ValueError: If a task is named with an empty list of classes, or the calibration is of other classes.
         """
         network, preprocessing = self.network, self.network.preprocessing
         square = torch.from_numpy(central_square(data, preprocessing))
-        scores = {task: values[0].cpu() for task, values in predict_batch(self.fabric, network, square[None]).items()}
-        names = {task: self._names(task, chosen, scores) for task, chosen in wanted.items()}
+        scores = {task: values.cpu().numpy() for task, values in predict_batch(self.fabric, network, square[None]).items()}
+        probabilities = scores if calibration is None else calibration.apply(scores)  # (1, C)
+        names = {task: self._names(task, chosen, probabilities) for task, chosen in wanted.items()}
         classes = {
             task: torch.tensor([[network.labels[task].index(name) for name in chosen]], device=self.fabric.device)
             for task, chosen in names.items()
@@ -197,16 +202,25 @@ class Explainer:
         )
         return {
             task: tuple(
-                AttentionMap(task, name, float(scores[task][k]), self.method, cells, rows, columns)
+                AttentionMap(
+                    task,
+                    name,
+                    float(probabilities[task][0, k]),
+                    self.method,
+                    cells,
+                    rows,
+                    columns,
+                    calibrated=calibration is not None and calibration.covers(task, name),
+                )
                 for name, k, cells in zip(names[task], classes[task][0].tolist(), maps[0].cpu().numpy(), strict=True)
             )
             for task, maps in head_maps(network, feature_map, classes).items()
         }
 
-    def _names(self, task: str, chosen: Sequence[str] | None, scores: Mapping[str, Tensor]) -> tuple[str, ...]:
+    def _names(self, task: str, chosen: Sequence[str] | None, probabilities: Mapping[str, NDArray[np.float32]]) -> tuple[str, ...]:
         known = self.network.labels[task].classes
         if chosen is None:
-            return (known[int(scores[task].argmax())],)
+            return (known[int(probabilities[task].argmax())],)
         if not chosen:
             raise ValueError(f"no class of the task {task!r} is named; None asks for the predicted one")
         return tuple(chosen)

@@ -17,6 +17,7 @@ from predilect.atlas.jpeg import PreparedImage, prepare_image, reduce_image
 from predilect.atlas.pack import MAX_SIDE, PackedImages
 from predilect.bundle import Bundle
 from predilect.errors import InsightError
+from predilect.evaluation.calibration import Calibration
 from predilect.insight.nearest import MIN_VECTORS, Metric
 from predilect.insight.retrieval import EmbeddingIndex, Neighbours
 from predilect.labels.tasks import LESION, LabelSpace
@@ -48,11 +49,11 @@ class SimilarCases:
     """What a network says of a photograph, and the photographs of an index that it finds alike.
 
     Attributes:
-        scores: ``{task: (C,) float32}``, probabilities of the photograph.
+        probabilities: ``{task: (C,) float32}``, of the photograph.
         neighbours: Of one query.
     """
 
-    scores: Mapping[str, NDArray[np.float32]]
+    probabilities: Mapping[str, NDArray[np.float32]]
     neighbours: Neighbours
 
 
@@ -184,6 +185,7 @@ def similar_cases(
     metric: Metric = "euclidean",
     lesion: str | None = None,
     site: str | None = None,
+    calibration: Calibration | None = None,
 ) -> SimilarCases:
     """The k photographs of an index that are nearest to an image file.
 
@@ -197,6 +199,7 @@ def similar_cases(
         metric: See `EmbeddingIndex.search`.
         lesion: Only photographs that are known to show it answer.
         site: Only photographs that are known to show it answer.
+        calibration: What makes probabilities of the network's scores; None: the scores stand.
 
     Raises:
         InsightError: If the image cannot be read, the index is another network's, no photograph passes the filters, or the index holds fewer than k.
@@ -209,22 +212,24 @@ def similar_cases(
         raise InsightError(f"{image}: {prepared}")
     seen = look(torch.from_numpy(central_square(prepared.data, preprocessing))[None])
     neighbours = index.search(seen.embedding.cpu().numpy(), n, model=model, metric=metric, allowed=allowed)
-    return SimilarCases({task: values[0].cpu().numpy() for task, values in seen.scores.items()}, neighbours)
+    scores = {task: values.cpu().numpy() for task, values in seen.scores.items()}  # (1, C)
+    probabilities = scores if calibration is None else calibration.apply(scores)
+    return SimilarCases({task: values[0] for task, values in probabilities.items()}, neighbours)
 
 
-def foremost(labels: LabelSpace, scores: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[str, ...]]:
+def foremost(labels: LabelSpace, probabilities: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[str, ...]]:
     """What a network takes a photograph for.
 
     Args:
         labels: Its tasks and classes.
-        scores: ``{task: (C,)}``, probabilities.
+        probabilities: ``{task: (C,)}``.
 
     Returns:
         For each task names, the most probable first: the lesions from 0.5 on, or the most probable one if there is none; one site.
     """
     found = {}
     for task in labels.tasks:
-        order = (-scores[task.name]).argsort(kind="stable")
-        n = max(1, int((scores[task.name] >= 0.5).sum())) if task.name == LESION else 1
+        order = (-probabilities[task.name]).argsort(kind="stable")
+        n = max(1, int((probabilities[task.name] >= 0.5).sum())) if task.name == LESION else 1
         found[task.name] = tuple(task.classes[k] for k in order[:n])
     return found

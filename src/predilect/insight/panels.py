@@ -14,6 +14,7 @@ from predilect.atlas.given import given_images
 from predilect.atlas.jpeg import PreparedImage, prepare_image
 from predilect.atlas.pack import MAX_SIDE
 from predilect.errors import InsightError
+from predilect.evaluation.calibration import Calibration
 from predilect.files import replacing
 from predilect.insight.attention import AttentionMap, Explainer
 from predilect.report.attention_panel import ShownMap, attention_panel, fitted
@@ -23,7 +24,7 @@ from predilect.vision.transforms import decode
 __all__ = ["find_photographs", "shown_map", "write_attention"]
 
 _PANEL = ".attention.png"
-_NOTE = "White lines enclose the highest fifth of each map.\nProbabilities are not calibrated."
+_NOTE = "White lines enclose the highest fifth of each map."
 
 
 def find_photographs(paths: Sequence[Path], out: Path) -> tuple[dict[str, Path], int]:
@@ -71,6 +72,7 @@ def write_attention(
     out: Path,
     wanted: Mapping[str, str | None],
     *,
+    calibration: Calibration | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, tuple[AttentionMap, ...] | str]:
     """Write ``<name>.attention.png`` and, for each task, ``<name>.<task>.npy`` of each photograph.
@@ -83,6 +85,7 @@ def write_attention(
         files: Image files by name.
         out: The folder; made if need be. What lies there under the same names is replaced.
         wanted: For each task the class, or None for the predicted one.
+        calibration: See `Explainer.photograph`.
         on_progress: Told how many photographs are done.
 
     Returns:
@@ -92,10 +95,16 @@ def write_attention(
         LabelError: If the network has no such task or class.
         DiskError: If a file cannot be written.
     """
+    asked_for = {task: None if name is None else (name,) for task, name in wanted.items()}
     results: dict[str, tuple[AttentionMap, ...] | str] = {}
     for name, path in files.items():
         image = prepare_image(path, MAX_SIDE)
-        results[name] = image if isinstance(image, str) else _written(explainer, image, out / name, wanted)
+        if isinstance(image, str):
+            results[name] = image
+        else:
+            maps = tuple(found for (found,) in explainer.photograph(image.data, asked_for, calibration).values())
+            _write(image, maps, out / name)
+            results[name] = maps
         if on_progress is not None:
             on_progress(len(results), len(files))
     return results
@@ -103,12 +112,10 @@ def write_attention(
 
 def shown_map(found: AttentionMap, width: int, height: int) -> ShownMap:
     """A map over a photograph of so many pixels, ready to be drawn."""
-    return ShownMap(found.task, found.name, found.probability, found.method, found.over(width, height))
+    return ShownMap(found.task, found.name, found.probability, found.method, found.over(width, height), found.calibrated)
 
 
-def _written(explainer: Explainer, image: PreparedImage, place: Path, wanted: Mapping[str, str | None]) -> tuple[AttentionMap, ...]:
-    asked_for = {task: None if name is None else (name,) for task, name in wanted.items()}
-    maps = tuple(found for (found,) in explainer.photograph(image.data, asked_for).values())
+def _write(image: PreparedImage, maps: Sequence[AttentionMap], place: Path) -> None:
     size = fitted(image.width, image.height)
     photograph: NDArray[np.uint8] = np.asarray(decode(image.data, min(size)).resize(size, Image.Resampling.LANCZOS))
     with styled():
@@ -118,4 +125,3 @@ def _written(explainer: Explainer, image: PreparedImage, place: Path, wanted: Ma
     for found in maps:
         with replacing(place.with_name(f"{place.name}.{found.task}.npy")) as temporary:
             np.save(temporary, found.over(image.width, image.height), allow_pickle=False)
-    return maps

@@ -50,6 +50,7 @@ class ShownMap:
         probability: Of the class, in [0, 1].
         method: How the map was made.
         values: (H, W), finite, of either sign.
+        calibrated: Whether the probability is; else it is called a score.
     """
 
     task: str
@@ -57,6 +58,7 @@ class ShownMap:
     probability: float
     method: Literal["cam", "grad-cam"]
     values: NDArray[np.float32]
+    calibrated: bool = False
 
 
 def overlaid(photograph: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -120,7 +122,8 @@ def attention_panel(photograph: NDArray[np.uint8], maps: Sequence[ShownMap], not
     _picture(place(0, 0, (across, down)), photograph, "photograph", "")
     figure.text(_EDGE / width, (_BELOW - _BAR_GAP) / height, note, va="top", fontsize=6, color=FAINT, linespacing=1.4)
     for column, shown in enumerate(maps, start=1):
-        aside = f"{shown.task}, probability {shown.probability:.2f}"
+        what, rest = ("probability", "") if shown.calibrated else ("score", ", not calibrated")
+        aside = f"{shown.task}, {what} {shown.probability:.2f}{rest}"
         _picture(place(column, 0, (across, down)), overlaid(photograph, shown.values), shortened(shown.name), aside)
         _scale(place(column, down + _BAR_GAP, (max(across, _BAR_LEAST), _BAR)), shown)
     return figure
