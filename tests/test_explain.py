@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from predilect.files import read_json
 from predilect.insight import explain, one_fold
 from predilect.insight.explain import explain_folds, sampled_rows, summarise
 from predilect.recipe import Preprocessing, system
+from predilect.report.wording import number
 from predilect.run import Run
 from predilect.run.insight import fold_path, insight_path
 from predilect.training.crossval import cross_validate
@@ -356,6 +358,10 @@ def test_the_command_writes_the_summary_and_the_report(copied, insight, monkeypa
         "lesion": ["system", "precision@5", "mAP@R", "nDCG@5", "nDCG"],
         "site": ["system", "precision@5", "mAP@R"],
     }
+    correlation = insight.attention.systems["mtl"].coincidence.correlation
+    assert "Attention: maps of lesions and site " in shown
+    assert re.search(rf"^ mtl +{re.escape(number(correlation.value))} ", shown, re.MULTILINE)
+    assert shown.count("\n mtl, site ") == shown.count("\n resnet, lesion ") == 3  # deletion, insertion and random weights
     assert f"numbers   {insight_path(copied.run.path)}" in shown
     written = Insight.read(insight_path(copied.run.path))
     assert written.command == "predilect explain run small --sample 6"

@@ -85,7 +85,7 @@ def test_attend_shows_the_classes_and_the_probabilities_of_predict(place, calibr
         (lesion, p), (site, q) = (next(iter(said.items())) for said in predicted(capsys, calibrated, photograph).values())
         assert leave("attend", calibrated, photograph, "--out", tmp_path / "out") == 0
         shown = capsys.readouterr().out
-        assert "Attention, and probabilities\n" in shown
+        assert "Attention, and probabilities  " in shown
         assert re.search(rf"{p:.2f} {lesion} +{q:.2f} {site} ", shown)
 
 
@@ -94,11 +94,11 @@ def test_attend_says_which_numbers_are_scores(place, calibrated, tmp_path, capsy
     for bundle, lesion, told in ((calibrated, known, None), (calibrated, "scale", "note      scores, not calibrated: scale\n")):
         assert leave("attend", bundle, photograph, "--out", tmp_path / "out", "--lesion", lesion) == 0
         shown = capsys.readouterr().out
-        assert "Attention, and probabilities\n" in shown
+        assert "Attention, and probabilities  " in shown
         assert ("not calibrated" in shown) is (told is not None)
         assert told is None or told in shown
     assert leave("attend", place / "run" / "bundle", photograph, "--out", tmp_path / "out") == 0
-    assert "Attention, and scores, not calibrated\n" in capsys.readouterr().out
+    assert "Attention, and scores, not calibrated " in capsys.readouterr().out
 
 
 def test_attend_reports_a_broken_photograph_in_its_row_and_goes_on(place, tmp_path, capsys):

@@ -12,11 +12,17 @@ from made_evaluation import LESIONS, made_evaluation
 from made_insight import SHORTCUT, WITHOUT_INTERVAL, made_insight
 from predilect.evaluation.group_means import PairedDifference
 from predilect.report.insight_figures import coincidence_figure, faithfulness_figure, retrieval_figure
-from predilect.report.insight_tables import coincidence_rows, insight_frames, retrieval_differences, retrieval_rows
+from predilect.report.insight_tables import (
+    attention_tables,
+    coincidence_rows,
+    insight_frames,
+    retrieval_differences,
+    retrieval_rows,
+)
 from predilect.report.insight_wording import MEASURE_TITLES, attention_findings, insight_guide, map_findings, retrieval_findings
 from predilect.report.report import build_report, write_report
 from predilect.report.style import SERIES, styled
-from predilect.report.wording import interval, number
+from predilect.report.wording import Estimate, interval, number
 from test_report import Page
 
 INSIGHT = made_insight(12)
@@ -39,6 +45,34 @@ def sentences(findings, word=""):
 
 
 # --- sentences
+
+
+def test_the_short_tables_hold_what_the_report_does():
+    tables = {table.title.removeprefix("Attention: ").split(",")[0]: table for table in attention_tables(INSIGHT.attention)}
+    coinciding, *checks = tables.values()
+    assert [row.name for row in coinciding.rows] == ["mtl"]
+    found = INSIGHT.attention.systems["mtl"].coincidence
+    assert coinciding.rows[0].cells == tuple(
+        Estimate(item.value, item.low, item.high) for item in (found.correlation, found.overlap)
+    )
+    assert len(checks) == 3
+    for table in checks:
+        assert [row.name for row in table.rows] == ["resnet, lesion", "resnet-site, site", "mtl, lesion", "mtl, site"]
+    head = INSIGHT.attention.systems["mtl"].heads["lesion"]
+    maps = head.perturbation.maps
+    for curve in ("deletion", "insertion"):
+        area, *above = tables[curve].rows[2].cells
+        found = {kind: getattr(item, f"{curve}_area").value for kind, item in maps.items()}
+        assert area.value == found["map"]
+        assert [item.value for item in above] == pytest.approx([found["map"] - found[kind] for kind in ("random", "gaussian")])
+        assert tables[curve].measures == ("area", "− random", "− middle")
+    cells = tables["rank correlation without its sign"].rows[2].cells
+    assert [cell.value for cell in cells] == [head.randomisation.absolute.value, head.randomisation.unrelated.value]
+
+
+def test_without_checks_or_two_heads_there_are_no_short_tables_of_them():
+    assert len(attention_tables(made_insight(12, checked=False).attention)) == 1
+    assert attention_tables(made_insight(12, ("resnet",), checked=False).attention) == []
 
 
 def test_maps_are_judged_against_each_baseline_by_their_intervals():

@@ -16,7 +16,7 @@ from predilect.cli.train import named, whole_numbers
 from predilect.errors import RunError
 from predilect.evaluation.insight import Insight
 from predilect.labels.tasks import LESION, SITE
-from predilect.report.insight_tables import retrieval_rows
+from predilect.report.insight_tables import MeasureRow, MeasureTable, attention_tables, retrieval_rows
 from predilect.report.insight_wording import MEASURE_TITLES
 from predilect.report.wording import interval, number
 from predilect.run import Run
@@ -77,20 +77,21 @@ def explain_command(
 
 
 def _print(insight: Insight) -> None:
+    for table in attention_tables(insight.attention):
+        _print_measures(table)
+    for name, reason in insight.attention.unexplained.items():
+        console.print(f"note      {name} has no attention maps: {reason}")
     measured = retrieval_rows(insight.retrieval)
     for task in (LESION, SITE):  # one table of both would be wider than a terminal
-        titles = [title.removeprefix(f"{task} ") if title.startswith(task) else "" for title in MEASURE_TITLES.values()]
-        rows = [
-            [
-                row.name,
-                *(
-                    f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip()
-                    for cell, title in zip(row.cells, titles, strict=True)
-                    if title
-                ),
-            ]
-            for row in measured
-        ]
-        print_table(f"Photographs found by their embeddings: {task}", ["system", *filter(None, titles)], rows)
+        places = {k: title.removeprefix(f"{task} ") for k, title in enumerate(MEASURE_TITLES.values()) if title.startswith(task)}
+        rows = tuple(MeasureRow(row.name, tuple(row.cells[k] for k in places)) for row in measured)
+        _print_measures(MeasureTable(f"Photographs found by their embeddings: {task}", tuple(places.values()), rows))
     for name, cost in insight.cost.items():
         console.print(f"time      {name}: {cost.images:,} inputs in {cost.seconds:.1f} s")
+
+
+def _print_measures(table: MeasureTable) -> None:
+    rows = [
+        [row.name, *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in row.cells)] for row in table.rows
+    ]
+    print_table(table.title, ["system", *table.measures], rows, words=("system",))

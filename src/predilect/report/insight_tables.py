@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
@@ -12,8 +13,10 @@ from predilect.evaluation.attention_scores import (
     LesionCoincidence,
     LesionCoincidenceGain,
     MeanCurve,
+    Perturbation,
 )
 from predilect.evaluation.attention_summary import MAP_KINDS
+from predilect.evaluation.group_means import GroupMean
 from predilect.evaluation.insight import Insight
 from predilect.evaluation.retrieval_summary import RetrievalComparison, RetrievalEvaluation
 from predilect.report.insight_wording import MEASURE_TITLES, explained_heads
@@ -24,6 +27,8 @@ __all__ = [
     "CoincidenceRow",
     "DifferenceRow",
     "MeasureRow",
+    "MeasureTable",
+    "attention_tables",
     "coincidence_rows",
     "insight_frames",
     "retrieval_differences",
@@ -36,10 +41,19 @@ INSIGHT_TABLES = ("coincidence", "perturbation", "randomisation", "retrieval", "
 
 @dataclass(frozen=True, slots=True)
 class MeasureRow:
-    """A system, or a random order, with its measures in the order of `MEASURE_TITLES`."""
+    """A system, a head of it, or a random order, with its measures in the order of their titles."""
 
     name: str
     cells: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureTable:
+    """What stands above a table, above its columns of measures, and in its rows, of which there is at least one."""
+
+    title: str
+    measures: tuple[str, ...]
+    rows: tuple[MeasureRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,32 @@ def retrieval_differences(retrieval: RetrievalEvaluation) -> list[DifferenceRow]
     found = {(item.system_a, item.system_b, item.measure): item for item in retrieval.comparisons}
     pairs = dict.fromkeys((a, b) for a, b, _ in found)
     return [DifferenceRow(f"{a} − {b}", tuple(found[a, b, measure] for measure in MEASURE_TITLES)) for a, b in pairs]
+
+
+def attention_tables(attention: AttentionEvaluation) -> list[MeasureTable]:
+    """In short what was measured of the maps: whether those of both heads coincide, and whether they are true; empty tables are left out."""
+    coinciding = {name: system.coincidence for name, system in attention.systems.items() if system.coincidence is not None}
+    heads = {f"{name}, {task}": head for name, task, head in explained_heads(attention)}
+    areas = ("area", "− random", "− middle")
+    found = {
+        ("maps of lesions and site", ("correlation", "overlap")): {
+            name: (_estimate(item.correlation), _estimate(item.overlap)) for name, item in coinciding.items()
+        },
+        ("deletion, a small area for true maps", areas): {
+            name: _areas(head.perturbation, "deletion") for name, head in heads.items()
+        },
+        ("insertion, a large area for true maps", areas): {
+            name: _areas(head.perturbation, "insertion") for name, head in heads.items()
+        },
+        ("rank correlation without its sign", ("random weights", "other photographs")): {
+            name: (_estimate(head.randomisation.absolute), _estimate(head.randomisation.unrelated)) for name, head in heads.items()
+        },
+    }
+    return [
+        MeasureTable(f"Attention: {title}", measures, tuple(MeasureRow(name, cells) for name, cells in rows.items()))
+        for (title, measures), rows in found.items()
+        if rows
+    ]
 
 
 def coincidence_rows(attention: AttentionEvaluation) -> list[CoincidenceRow]:
@@ -127,6 +167,19 @@ def insight_frames(insight: Insight) -> dict[str, pl.DataFrame]:
         ),
         "retrieval_comparisons": _frame(item.model_dump() for item in retrieval.comparisons),
     }
+
+
+def _estimate(mean: GroupMean) -> Estimate:
+    return Estimate(mean.value, mean.low, mean.high)
+
+
+def _areas(found: Perturbation, curve: Literal["deletion", "insertion"]) -> tuple[Estimate, ...]:
+    """Of a head's maps the area under a curve, and what it is above that of a random map and of the middle of the photograph."""
+    maps = found.maps["map"]
+    area = maps.deletion_area if curve == "deletion" else maps.insertion_area
+    above = {item.baseline: item.difference for item in found.comparisons if item.curve == curve}
+    differences = [above[kind] for kind in MAP_KINDS[1:]]
+    return _estimate(area), *(Estimate(item.difference, item.low, item.high) for item in differences)
 
 
 def _columns(curve: MeanCurve) -> tuple[Sequence[float | None], ...]:
