@@ -319,6 +319,7 @@ def test_over_is_bilinear_between_centres_and_constant_beyond():
         np.array([[0, 4], [8, 12]], dtype=np.float32),
         np.array([0.25, 0.75]),
         np.array([0.125, 0.625]),
+        calibrated=True,
     )
     # Columns of pixels at 1/8, 3/8, 5/8, 7/8; rows at 1/4 and 3/4.
     assert item.over(4, 2).tolist() == [[0, 2, 4, 4], [8, 10, 12, 12]]

@@ -49,7 +49,7 @@ def test_aim_bound_and_index_are_as_asked_for(place, tmp_path, capsys):
     index = open_index(bundle)
     assert len(index) == len(index.images) == bundle.provenance["n_images"]
     (unreached,) = bundle.fitted.unreached()
-    assert unreached.startswith("A sensitivity of 0.99 cannot be promised for 3 of 3 lesions: it takes 99 groups")
+    assert unreached.startswith("A sensitivity of 0.99 cannot be promised for 3 of the 3 that are decided on: it takes 99 groups")
     assert f"note      {unreached}\n" in shown
     assert "for a sensitivity of 0.99, and sets, with a bound of 20 %" in (out / "card.md").read_text(encoding="utf-8")
     assert not (place.run / "resnet" / "seed-1" / "refit" / "checkpoint" / "state.safetensors").exists()

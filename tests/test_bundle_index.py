@@ -192,7 +192,6 @@ def test_only_cases_that_pass_the_filters_answer(indexed, made_run, look, tmp_pa
     ("how", "error", "message"),
     [
         ({"k": 99}, InsightError, "k is 99, but only 36 can answer: the index holds 36 photographs"),
-        ({"k": 37, "lesion": "crust", "site": "face"}, InsightError, "of them pass the filter"),
         ({"lesion": "crusts"}, LabelError, "unknown lesion 'crusts': did you mean 'crust'"),
         ({"site": "fase"}, LabelError, "unknown site 'fase': did you mean 'face'"),
         ({"model": "other"}, InsightError, "was made by the model"),

@@ -126,7 +126,7 @@ def test_rows_hold_every_class_and_the_mean(evaluation):
     assert rows[0].ece[2].high == system.lesions["common"].ece_change.high
     assert rows[3].machine_made
     assert (rows[4].n_groups, rows[4].brier[2].value) == (None, system.mean.brier_change.value)
-    assert [row.method for row in rows] == ["Platt", "Platt", "none: too few groups", "Platt", "", "temperature"]
+    assert [row.method for row in rows] == ["Platt", "Platt", "none: too little to fit", "Platt", "", "temperature"]
     (first, second) = set_rows(evaluation)
     assert (first.system, second.system) == ("first", "mtl")
     assert second.miss_rate.value == system.sets.miss_rate.value

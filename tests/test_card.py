@@ -114,7 +114,7 @@ def test_why_nothing_is_calibrated_is_told_and_in_which_folds(moved, fitted, tes
     seen = replace(tested, measured=replace(tested.measured, calibration=changed))
     rows = rows_of(cards.model_card(info(moved.truth.labels), fitted, seen), "Probabilities")
     told = [row[1] for row in rows if row[0] in lesions][:2]
-    assert told == ["none: too few groups", f"Platt; in 1 of {calibration.n_folds} folds none"]
+    assert told == ["none: too little to fit", f"Platt; in 1 of {calibration.n_folds} folds none"]
 
 
 def test_people_are_counted_by_skin_tone_age_and_sex(moved, fitted, tested):

@@ -58,7 +58,7 @@ def test_every_photograph_is_predicted_once_by_the_fold_that_did_not_see_it(fini
 def test_no_group_of_the_test_fold_or_of_the_slice_is_trained_on(small_atlas, small_splits, small_recipe):
     material = Material.of(small_atlas, small_splits)
     for fold in range(3):
-        data = material.training_data(small_atlas.labels, fold, 0.2, fold + 1)
+        data = material.training_data(small_atlas.labels, fold, 0.2)
         parts = [data.train_rows, data.validation_rows, np.flatnonzero(material.folds == fold)]
         groups = [set(material.truth.groups[rows].tolist()) for rows in parts]
         assert all(groups)
@@ -91,15 +91,15 @@ def test_a_part_of_a_training_without_any_known_label_is_refused(
     small_atlas, small_splits, monkeypatch, held_out, share, known, said
 ):
     material = Material.of(small_atlas, small_splits)
-    data = material.training_data(small_atlas.labels, held_out, share, 1)
+    data = material.training_data(small_atlas.labels, held_out, share)
     # The slice is drawn by the labels, and is to stay where it is when they go.
     sliced = np.isin(np.flatnonzero(material.folds != held_out), data.validation_rows)
     monkeypatch.setattr("predilect.training.material.training_slice", lambda *_, **__: sliced)
     keeping = {"none": [], "fold 0": np.flatnonzero(material.folds == 0), "learnt from": data.train_rows}[known]
     material.truth.values["site"][np.setdiff1d(np.arange(len(small_atlas)), keeping)] = -1
     with pytest.raises(SplitError, match=said):
-        material.training_data(small_atlas.labels.restricted_to(["site"]), held_out, share, 1)
-    assert len(material.training_data(small_atlas.labels, held_out, share, 1).train_rows) == len(data.train_rows)
+        material.training_data(small_atlas.labels.restricted_to(["site"]), held_out, share)
+    assert len(material.training_data(small_atlas.labels, held_out, share).train_rows) == len(data.train_rows)
 
 
 def test_the_same_seed_predicts_the_same_bytes(finished, tmp_path, small_atlas, small_splits, small_recipe, fabric):

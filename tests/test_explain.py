@@ -245,7 +245,10 @@ def test_a_network_without_maps_is_told_and_still_retrieves(copied, fabric, monk
 
     monkeypatch.setattr(one_fold.Explainer, "of", refuse)
     shutil.rmtree(copied.run.path / "insight")
-    result = explain_folds(copied, ["resnet"], [1], sample=3, fabric=fabric)
+    told = []
+    result = explain_folds(copied, ["resnet"], [1], sample=3, fabric=fabric, on_progress=lambda *counts: told.append(counts))
+    done, total = told[-1]
+    assert done == total == sum(fold.images for fold in result.values())  # no checks went through it
     found = summarise(copied.run, result, sample=3, command="c")
     assert found.attention.systems == {}
     assert found.attention.unexplained == {"resnet": "the backbone X cannot be explained"}

@@ -116,7 +116,7 @@ def test_bf16_computes_the_backbone_and_nothing_else(small_atlas, small_recipe, 
 
 
 def test_progress_follows_the_clock_and_the_log_does_not(fabric, small_atlas, small_recipe, tmp_path, monkeypatch):
-    """Steps of 0.4 seconds, and a log line only at the end: told after every third step, and at the end."""
+    """Steps of 0.4 seconds, and a log line only at the end: told before them, after every third one, and at the end."""
     recipe = small_recipe.model_copy(update={"iterations": 11, "validate_every": 1000})
     often = recipe.model_copy(update={"validate_every": 30})
     train(fabric, small_atlas, recipe, tmp_path / "untold")
@@ -126,6 +126,8 @@ def test_progress_follows_the_clock_and_the_log_does_not(fabric, small_atlas, sm
     step = trainer.train_step
     monkeypatch.setattr(trainer, "train_step", lambda *a, **k: now.append(now.pop() + 0.4) or step(*a, **k))
     train(fabric, small_atlas, recipe, tmp_path / "told", on_progress=told.append)
+    begun = told.pop(0)
+    assert (begun.iteration, begun.loss, begun.images_per_second) == (0, None, 0)
     assert [progress.iteration for progress in told] == [3, 6, 9, 11]
     assert log_lines(tmp_path / "told") == log_lines(tmp_path / "untold")
     logged = log_lines(tmp_path / "often")

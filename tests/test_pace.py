@@ -41,7 +41,7 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 def test_each_training_says_what_it_took_and_what_is_left(clock, log):
-    progress = Progress(10, 100, 0.5, 0.001, 30.0, None)
+    progress = Progress(0, 100, 0.5, 0.001, 30.0, None)
     with training(24, finished=2) as tell:
         tell("resnet", 1, 2, progress)
         clock(312)
@@ -68,6 +68,34 @@ def test_of_the_last_training_nothing_is_left(clock):
     clock(60)
     one.end()
     assert said == ["training 1 of 1: mtl seed 1 fold 0", "training 1 of 1 done in 1 min"]
+
+
+def test_a_training_that_goes_on_counts_for_the_share_that_is_done_here(clock, log):
+    with training(24, finished=3) as tell:
+        tell("mtl", 1, 0, Progress(75, 100, 0.5, 0.001, 0.0, None))  # a quarter is left
+        clock(60)
+        tell("mtl", 1, 1, Progress(0, 100, 0.5, 0.001, 0.0, None))
+        clock(240)
+    assert log.getvalue().splitlines() == [
+        "training 4 of 24: mtl seed 1 fold 0",
+        "training 4 of 24 done in 1 min; about 1 h 20 min to go",
+        "training 5 of 24: mtl seed 1 fold 1",
+        "training 5 of 24 done in 4 min; about 1 h 16 min to go",
+    ]
+
+
+def test_of_a_training_that_had_yet_to_be_tested_nothing_is_expected(clock, log):
+    with training(3) as tell:
+        tell("mtl", 1, 0, Progress(100, 100, 0.5, 0.001, 0.0, None))
+        clock(30)
+        tell("mtl", 1, 1, Progress(0, 100, 0.5, 0.001, 0.0, None))
+        clock(240)
+    assert log.getvalue().splitlines() == [
+        "training 1 of 3: mtl seed 1 fold 0",
+        "training 1 of 3 done in 30 s",
+        "training 2 of 3: mtl seed 1 fold 1",
+        "training 2 of 3 done in 4 min; about 4 min to go",
+    ]
 
 
 def test_a_training_that_is_stopped_is_not_done(clock, log):

@@ -151,7 +151,9 @@ class TestLesions:
     def test_a_photograph_of_one_colour_is_told_of(self, browser, api):
         api.told = {"uniform": True}
         with answered_page(browser, api) as page:
-            expect(page.locator("#notices")).to_contain_text("Nearly one colour. There is nothing on this photograph to see.")
+            expect(page.locator("#notices")).to_contain_text(
+                "Nearly one colour. The middle of this photograph, which the network looks at, shows next to nothing."
+            )
             expect(said(page)).to_contain_text("This photograph is of nearly one colour. Plaque and scale reach")
 
     def test_what_the_list_promises_is_said_with_its_limits_and_not_once_a_site_is_given(self, page):

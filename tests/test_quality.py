@@ -47,26 +47,34 @@ def test_the_darkest_drawn_skin_is_not_called_dark():
     assert quality_of(pl.Series(["a", "b", "c", "d"]), measured).dark == ()
 
 
+def reddened() -> Image.Image:
+    """Erythema over half of some skin, of the same luminance."""
+    image = of_one_colour((200, 150, 130), 0)
+    image.paste((225, 135, 130), (0, 0, 112, 224))
+    return image
+
+
 def of_one_colour(colour: tuple[int, int, int], noise: float) -> Image.Image:
     grain = np.random.default_rng(0).normal(0, noise, (224, 224, 1))
     return Image.fromarray((np.array(colour) + grain).clip(0, 255).round().astype(np.uint8))
 
 
 @pytest.mark.parametrize(
-    ("image", "uniform"),
+    ("image", "uniform", "listed"),
     [
-        (of_one_colour((0, 0, 0), 0), True),
-        (of_one_colour((255, 255, 255), 0), True),
-        (of_one_colour((200, 150, 130), 3), True),
-        (of_one_colour((200, 150, 130), 9), False),
-        (skin(0, 224, 224), False),
+        (of_one_colour((0, 0, 0), 0), True, True),
+        (of_one_colour((255, 255, 255), 0), True, True),
+        (of_one_colour((200, 150, 130), 3), True, True),
+        (of_one_colour((200, 150, 130), 9), False, False),
+        (skin(0, 224, 224), False, False),
+        (reddened(), False, True),
     ],
-    ids=["black", "white", "skin without a mark", "grain", "a spot"],
+    ids=["black", "white", "skin without a mark", "grain", "a spot", "a red area as bright as the skin"],
 )
-def test_one_photograph_is_uniform_where_an_audit_lists_it(image, uniform):
+def test_one_photograph_is_uniform_where_an_audit_lists_it_and_no_colour_varies(image, uniform, listed):
     assert is_uniform(np.asarray(image).transpose(2, 0, 1)) is uniform
     found = quality_of(pl.Series(["a"]), measure_quality([encoded(image, quality=98, subsampling=0)]))
-    assert (found.uniform == ("a",)) is uniform
+    assert (found.uniform == ("a",)) is listed
 
 
 def test_a_spread_of_nothing_is_null():

@@ -94,4 +94,4 @@ def _print_measures(table: MeasureTable) -> None:
     rows = [
         [row.name, *(f"{number(cell.value)}\n{interval(cell.low, cell.high)}".rstrip() for cell in row.cells)] for row in table.rows
     ]
-    print_table(table.title, ["system", *table.measures], rows, words=("system",))
+    print_table(table.title, ["system", *table.measures], rows)

@@ -78,7 +78,7 @@ def attend_command(
     wanted = {task: name for task, name in ((LESION, lesion), (SITE, site)) if task in opened.labels}
     with counting("looking") as tell:
         results = write_attention(explainer, files, out, wanted, calibration=opened.fitted.calibration, on_progress=tell)
-    _print_maps(files, results, opened.labels.names)
+    _print_maps(files, results, opened.labels.names, calibrated=opened.fitted.calibration is not None)
     if n_others:
         console.print(f"note      passed over in the folders, as no images by their names: {many(n_others, 'other file')}")
     console.print(f"maps      {out}")
@@ -233,7 +233,9 @@ def print_credits(sources: Sequence[Source]) -> None:
         console.print(f"credit    {source.title}: {source.licence or 'no licence given'}; {source.credit}")
 
 
-def _print_maps(files: Mapping[str, Path], results: Mapping[str, tuple[AttentionMap, ...] | str], tasks: Sequence[str]) -> None:
+def _print_maps(
+    files: Mapping[str, Path], results: Mapping[str, tuple[AttentionMap, ...] | str], tasks: Sequence[str], *, calibrated: bool
+) -> None:
     rows = []
     for name, found in results.items():
         if isinstance(found, str):
@@ -242,7 +244,7 @@ def _print_maps(files: Mapping[str, Path], results: Mapping[str, tuple[Attention
             classes = [f"{item.probability:.2f} {item.name}" for item in found]
             rows.append([str(files[name]), *classes, f"{name}.attention.png"])
     maps = [item for found in results.values() if not isinstance(found, str) for item in found]
-    calibrated, scores = (sorted({item.name for item in maps if item.calibrated is wanted}) for wanted in (True, False))
+    scores = sorted({f"{item.task} {item.name}" for item in maps if not item.calibrated})
     header = ["photograph", *tasks, "panel"]
     what = "probabilities" if calibrated else "scores, not calibrated"
     print_table(f"Attention, and {what}", header, rows, words=header, paths=("photograph", "panel"))

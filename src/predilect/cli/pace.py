@@ -75,6 +75,9 @@ class CountLog:
 class TrainingLog:
     """The lines of trainings, one after the other: when one begins, and how long it took, with what may be left of all.
 
+    A training that goes on from a checkpoint counts for the share of it that is done here; where that is none, as of one that had
+    yet to be tested alone, nothing is expected from it.
+
     Attributes:
         trainings: How many there are in all.
         finished: How many of them are finished.
@@ -84,17 +87,24 @@ class TrainingLog:
     trainings: int
     finished: int
     say: Callable[[str], None]
-    _spent: list[float] = field(default_factory=list, init=False)
+    _spent: float = field(default=0.0, init=False)
+    _done: float = field(default=0.0, init=False)  # trainings that were done in that time
+    _share: float = field(default=0.0, init=False)
     _since: float = field(init=False)
     _running: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._since = monotonic()
 
-    def begin(self, name: str) -> None:
-        """Say that a training runs, and with that that the one before has ended, which may be before its last iteration."""
+    def begin(self, name: str, share: float = 1.0) -> None:
+        """Say that a training runs, and with that that the one before has ended, which may be before its last iteration.
+
+        Args:
+            name: What is trained.
+            share: How much of it is left to do, in [0, 1].
+        """
         self.end()
-        self._running = True
+        self._running, self._share = True, share
         self.say(f"training {self.finished + 1} of {self.trainings}: {name}")
 
     def end(self) -> None:
@@ -102,8 +112,9 @@ class TrainingLog:
         if not self._running:
             return
         now = monotonic()
-        self._spent.append(now - self._since)
+        spent, left = now - self._since, self.trainings - self.finished - 1
         self.finished, self._since, self._running = self.finished + 1, now, False
-        left = (self.trainings - self.finished) * sum(self._spent) / len(self._spent)
-        to_go = f"; {about(left)} to go" if self.finished < self.trainings else ""
-        self.say(f"training {self.finished} of {self.trainings} done in {duration(self._spent[-1])}{to_go}")
+        if self._share > 0:
+            self._spent, self._done = self._spent + spent, self._done + self._share
+        to_go = f"; {about(left * self._spent / self._done)} to go" if left and self._done else ""
+        self.say(f"training {self.finished} of {self.trainings} done in {duration(spent)}{to_go}")

@@ -45,8 +45,8 @@ def predict_command(
 
     Probabilities are calibrated where the bundle has a calibration; a lesion is called present where its probability reaches the
     threshold that was chosen for the bundle's aim. Beside that stand the lesions that cannot be excluded; an answer is unsure where none is present and
-    some cannot be excluded. A photograph of nearly one colour, on which there is nothing to see, is remarked on. One that cannot be used is named, the others go on, and the exit code is 1. Not a medical device: the
-    bundle's card.md says what it may be used for.
+    some cannot be excluded. A photograph of nearly one colour is remarked on. One that cannot be used is named, the others go on, and the
+    exit code is 1. Not a medical device: the bundle's card.md says what it may be used for.
 
     Example: `predilect predict runs/clinic/bundle photographs/ --site arm --format csv --out predictions.csv`
 

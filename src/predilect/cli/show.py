@@ -222,10 +222,11 @@ def training(trainings: int, finished: int = 0) -> Iterator[Callable[..., None]]
                 bar.update(whole, completed=finished + len(lines))
                 lines[name] = bar.add_task(name, total=progress.iterations)
                 if log is not None:
-                    log.begin(name)
+                    log.begin(name, 1 - progress.iteration / progress.iterations)
             held_out = () if progress.validation_loss is None else (f"held out {progress.validation_loss:.3f}",)
             rates = f"rate {progress.learning_rate:.1e}", f"{progress.images_per_second:.0f} images/s"
-            figures = (f"loss {progress.loss:.3f}", *held_out, *rates)
+            loss = () if progress.loss is None else (f"loss {progress.loss:.3f}",)
+            figures = (*loss, *held_out, *rates)
             bar.update(lines[name], completed=progress.iteration, total=progress.iterations, figures=figures)
 
         yield tell

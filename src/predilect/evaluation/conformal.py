@@ -78,7 +78,7 @@ class ConformalSets(Fitted):
     def unreached(self) -> str | None:
         """A sentence where the groups are too few for the bound, so that no lesion is left out."""
         needed = groups_for(self.max_miss_rate)
-        if self.n_groups >= needed:
+        if self.n_groups >= needed or not self.promised.any():
             return None
         return (
             f"Nothing can be excluded: a bound of {100 * self.max_miss_rate:g} % takes {needed:,} groups that show a lesion, and there are "

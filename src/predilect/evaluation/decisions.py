@@ -32,20 +32,18 @@ class Aim(Fitted):
     Attributes:
         name: ``"f1"``: the largest F1, the harmonic mean of precision and sensitivity; ``"sensitivity"``: as few false alarms as go
             with finding a stated share of the photographs that show the lesion.
-        sensitivity: That share, within `SENSITIVITIES`, without their ends; given exactly with ``"sensitivity"``.
+        sensitivity: That share, in (0, 1]; given exactly with ``"sensitivity"``.
 
     Raises:
-        ValueError: If the share is missing, out of its range or given with another aim.
+        ValueError: If the share is missing or given with another aim.
     """
 
     name: Literal["f1", "sensitivity"] = "f1"
-    sensitivity: float | None = None
+    sensitivity: Annotated[float, Field(gt=0, le=1)] | None = None
 
     def __post_init__(self) -> None:
         if (self.name == "sensitivity") != (self.sensitivity is not None):
             raise ValueError("a sensitivity is given exactly where it is the aim")
-        if self.sensitivity is not None:
-            _check_sensitivity(self.sensitivity)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -55,7 +53,7 @@ class Aim(Fitted):
             text: ``"f1"``, or a sensitivity such as ``"sensitivity=0.9"``.
 
         Raises:
-            ValueError: If it is neither, or the sensitivity is out of its range.
+            ValueError: If it is neither, or the sensitivity does not lie within `SENSITIVITIES`, without their ends.
         """
         if text == "f1":
             return cls()
@@ -66,17 +64,13 @@ class Aim(Fitted):
             sensitivity = None
         if sensitivity is None:
             raise ValueError(f"an aim is 'f1' or, for example, 'sensitivity=0.9', found {text!r}")
-        _check_sensitivity(sensitivity)  # before it is told of in pydantic's words
+        low, high = SENSITIVITIES
+        if not low < sensitivity < high:
+            raise ValueError(f"a sensitivity to aim at lies above {low} and below {high}, found {sensitivity}")
         return cls("sensitivity", sensitivity)
 
     def __str__(self) -> str:
         return "f1" if self.sensitivity is None else f"sensitivity={self.sensitivity:g}"
-
-
-def _check_sensitivity(value: float) -> None:
-    low, high = SENSITIVITIES
-    if not low < value < high:
-        raise ValueError(f"a sensitivity to aim at lies above {low:g} and below {high:g}, found {value:g}")
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -132,7 +126,7 @@ class Thresholds(Fitted):
             return None
         found = f"{few[0]:,}" if few[0] == few[-1] else f"{few[0]:,} to {few[-1]:,}"
         return (
-            f"A sensitivity of {self.aim.sensitivity:g} cannot be promised for {len(few)} of {len(decided)} lesions: it takes {needed:,} groups that "
+            f"A sensitivity of {self.aim.sensitivity:g} cannot be promised for {len(few)} of the {len(decided)} that are decided on: it takes {needed:,} groups that "
             f"show the lesion, and they have {found}."
         )
 

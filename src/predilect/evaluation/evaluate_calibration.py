@@ -65,6 +65,8 @@ def evaluate_calibration(
     n_groups = int(truth.group_indices().max()) + 1
     n_folds = 0
     found = {}
+    if on_progress is not None:
+        on_progress(0, len(systems))
     for name, predictions in systems.items():
         fits = CrossFits(MatchedSeeds.of(predictions, truth))
         n_folds = len(fits.matched.fold_numbers(at_least=2))

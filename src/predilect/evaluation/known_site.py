@@ -102,13 +102,14 @@ def condition_on_site(
     if folds is None or len(np.unique(folds[known])) < _FOLDS_NEEDED or not of_lesions:
         return None
     _check_names(of_lesions, systems)
-    done, expected = itertools.count(1), len(of_lesions) * len(np.unique(folds[known]))
+    done, expected = itertools.count(), len(of_lesions) * len(np.unique(folds[known]))
 
     def tell() -> None:
         n = next(done)
         if on_progress is not None:
             on_progress(n, expected)
 
+    tell()
     return KnownSiteTables(
         truth=truth.take(known),
         systems={name: _conditioned(name, fits, known, tell) for name in of_lesions},

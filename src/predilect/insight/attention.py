@@ -104,7 +104,7 @@ class AttentionMap:
     cells: NDArray[np.float32]
     rows: NDArray[np.float64]
     columns: NDArray[np.float64]
-    calibrated: bool = False
+    calibrated: bool
 
     def over(self, width: int, height: int) -> NDArray[np.float32]:
         """The map at each pixel of the photograph, at whatever size: bilinear between the centres of cells, constant beyond them.

@@ -194,7 +194,7 @@ def similar_cases(
         preprocessing: Gives `test_side`.
         index: See `open_index`.
         image: An image file of any kind.
-        k: From 1 to the number of photographs of the index; where fewer pass the filters, all of those answer.
+        k: From 1 to the number of photographs of the index; where filters leave fewer, all of those answer.
         model: Identifies the network that looks, such as `Bundle.model`.
         metric: See `EmbeddingIndex.search`.
         lesion: Only photographs that are known to show it answer.
@@ -202,11 +202,11 @@ def similar_cases(
         calibration: What makes probabilities of the network's scores; None: the scores stand.
 
     Raises:
-        InsightError: If the image cannot be read, the index is another network's, no photograph passes the filters, or the index holds fewer than k.
+        InsightError: If the image cannot be read, the index is another network's, no photograph passes the filters, or without filters the index holds fewer than k.
         LabelError: If the index knows no such lesion or site.
     """
     allowed = None if lesion is None and site is None else index.showing(lesion=lesion, site=site)
-    n = k if allowed is None or k > len(index) else min(k, int(allowed.sum()))
+    n = k if allowed is None else min(k, int(allowed.sum()))
     prepared = prepare_image(image, MAX_SIDE)
     if isinstance(prepared, str):
         raise InsightError(f"{image}: {prepared}")

@@ -66,14 +66,15 @@ def explain_folds(
         if found[part] is None:
             folds.run.fold_weights(*part)  # all of them, before hours of work on the first
     expected = {part: _expected(folds, part, sampled) for part in parts}
-    total, before = sum(expected.values()), sum(expected[part] for part in parts if found[part] is not None)
     with folds.atlas.images() as images:
         for part in parts:
             if found[part] is None:
-                known = explain_fold(Fold.of(folds, part, fabric, images, sampled), _counting_on(before, total, on_progress))
+                tell = _counting_on(*_standing(found, expected), on_progress)
+                known = explain_fold(Fold.of(folds, part, fabric, images, sampled), tell)
                 write_fold(fold_path(folds.run.path, *part), known, settings[part])
                 found[part] = known
-                before += expected[part]
+                if on_progress is not None:  # a network without maps took fewer
+                    on_progress(*_standing(found, expected))
     return {part: known for part, known in found.items() if known is not None}
 
 
@@ -142,6 +143,12 @@ def _expected(folds: TrainedFolds, part: Part, sampled: NDArray[np.int64]) -> in
     system, _, fold = part
     n_views, n_sampled = folds.recipe(system).preprocessing.n_views, int((folds.folds[sampled] == fold).sum())
     return n_inputs(n_views, len(folds.folds), n_sampled, len(folds.run.info["systems"][system]["tasks"]))
+
+
+def _standing(found: Mapping[Part, FoldInsight | None], expected: Mapping[Part, int]) -> tuple[int, int]:
+    """How many inputs went through networks, and how many will have in all."""
+    done = sum(known.images for known in found.values() if known is not None)
+    return done, done + sum(n for part, n in expected.items() if found[part] is None)
 
 
 def _counting_on(before: int, total: int, on_progress: Callable[[int, int], None] | None) -> Callable[[int], None]:

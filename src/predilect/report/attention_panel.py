@@ -58,7 +58,7 @@ class ShownMap:
     probability: float
     method: Literal["cam", "grad-cam"]
     values: NDArray[np.float32]
-    calibrated: bool = False
+    calibrated: bool
 
 
 def overlaid(photograph: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np.uint8]:

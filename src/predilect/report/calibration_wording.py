@@ -21,7 +21,7 @@ _METHODS: Mapping[str, str] = {
     "isotonic": "isotonic",
     "platt": "Platt",
     "temperature": "temperature",
-    "none": "none: too few groups",
+    "none": "none: too little to fit",
 }
 
 

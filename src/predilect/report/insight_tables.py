@@ -93,7 +93,7 @@ def attention_tables(attention: AttentionEvaluation) -> list[MeasureTable]:
     coinciding = {name: system.coincidence for name, system in attention.systems.items() if system.coincidence is not None}
     heads = {f"{name}, {task}": head for name, task, head in explained_heads(attention)}
     areas = ("area", "− random", "− middle")
-    found = {
+    found: Mapping[tuple[str, tuple[str, ...]], Mapping[str, tuple[Estimate, ...]]] = {
         ("maps of lesions and site", ("correlation", "overlap")): {
             name: (_estimate(item.correlation), _estimate(item.overlap)) for name, item in coinciding.items()
         },

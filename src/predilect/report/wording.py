@@ -315,14 +315,14 @@ def gain_findings(pair: PredilectionGain) -> list[str]:
 
 
 def weakened(correlation: float | None, low: float | None, high: float | None) -> list[str]:
-    """Why an interval lies more towards 0 than its rank correlation: a sentence, where that is beyond the interval's middle half."""
+    """Why an interval may lie more towards 0 than its rank correlation: a sentence, where that is beyond the interval's middle half."""
     if correlation is None or low is None or high is None:
         return []
     side = _sign(correlation)
     beyond = side * (correlation - (low + high) / 2) > (high - low) / 4
-    if not beyond or max(side * low, side * high) <= 0:  # noise weakens a correlation, and does not turn it round
+    if not beyond or side * (low + high) < 0:  # noise weakens a correlation, and does not turn it round
         return []
-    reason = "groups drawn anew add noise to both sides of each resample, and noise weakens a correlation"
+    reason = "groups drawn anew add noise to both sides, which weakens a correlation, and one near its limit can only become weaker"
     return [f"The interval lies more towards 0 than the correlation: {reason}."]
 
 

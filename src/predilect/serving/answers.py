@@ -192,7 +192,7 @@ class PhotographAnswer:
     unfamiliarity: Probability | None
     """The share of photographs of the same kind that lie nearer; null where the bundle cannot tell."""
     uniform: bool
-    """What the network looked at is of nearly one colour, as behind a lens cap: there is nothing on it to see."""
+    """The middle of the photograph, which the network looks at, is of nearly one colour, as behind a lens cap."""
     attention: Attention | None
     """Where the network looked, if that was asked for."""
     similar: Similar | None
@@ -225,7 +225,7 @@ class CaseAnswer:
     unfamiliar: bool | None
     """Whether one of the photographs is unfamiliar; null where the bundle cannot tell."""
     uniform: bool
-    """Whether one of the photographs is of nearly one colour."""
+    """Whether the middle of one of the photographs is of nearly one colour."""
 
 
 @dataclass(frozen=True, config=DOCUMENTED)

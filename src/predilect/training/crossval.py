@@ -162,7 +162,7 @@ def _train_whole(
     seed = run.info["seeds"][0]
     stop_at, drops = schedule
     labels = material.truth.labels.restricted_to(system.tasks)
-    data = material.training_data(labels, None, share, 0)
+    data = material.training_data(labels, None, share)
     folder = run.seed_folder(system.name, seed) / name
     identity = whole_identity(run.info, system, name, schedule)
     told_of = None if on_progress is None else _bound(on_progress, system.name, seed, None)
@@ -218,7 +218,7 @@ def _run_fold(
 ) -> None:
     folder = run.fold_folder(system.name, seed, fold)
     labels = material.truth.labels.restricted_to(system.tasks)
-    data = material.fold_data(labels, fold, system.recipe.validation_share)
+    data = material.training_data(labels, fold, system.recipe.validation_share)
     network = build_network(labels, system.recipe, seed)
     identity = fold_identity(run.info, system, seed, fold)
     fitted = fit(fabric, network, data, system.recipe, seed=seed, folder=folder, identity=identity, on_progress=on_progress)

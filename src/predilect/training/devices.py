@@ -15,9 +15,9 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 __all__ = ["computes_bf16", "describe_device", "make_fabric"]
 
-# The first process alone tests folds and writes, which may take hours, while the others wait for it. By themselves NCCL would give up
-# after 10 minutes and gloo after 30. Where a process dies torchrun ends the others, so none waits for it in vain.
-_WAITING = timedelta(days=1)
+# The first process alone tests folds and writes, which may take long, while the others wait for it, by default for 30 minutes. Where a
+# process dies torchrun ends the others; where a device hangs, all wait as long as this.
+_WAITING = timedelta(hours=6)
 
 
 def make_fabric(precision: Literal["auto", "bf16", "fp32"]) -> Fabric:

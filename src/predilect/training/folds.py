@@ -79,7 +79,7 @@ class TrainedFolds:
         """
         recipe = self.recipe(system)
         labels = self.truth.labels.restricted_to(self.run.info["systems"][system]["tasks"])
-        return Material(self.atlas, self.truth, self.folds).fold_data(labels, fold, recipe.validation_share).train_rows
+        return Material(self.atlas, self.truth, self.folds).training_data(labels, fold, recipe.validation_share).train_rows
 
     def recipe(self, system: str) -> Recipe:
         """The recipe of a system.

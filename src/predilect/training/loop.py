@@ -70,7 +70,7 @@ def fit(
         identity: Hash of all that decides the training, kept in the checkpoint.
         drops: Iterations after which the rate falls, for a refit without validation.
         stop_at: End after so many iterations, for a refit; the schedule stays that of the recipe.
-        on_progress: Told after each log line, and about once a second between them.
+        on_progress: Told before the first step that is left, also if none is, after each log line, and about once a second between them.
 
     Raises:
         RunError: If the checkpoint cannot be used, or is missing though there is a log, or the loss is no longer finite.
@@ -104,6 +104,8 @@ def _drive(training: Trainer, on_progress: Callable[[Progress], None] | None) ->
     start, begun, saved = state.iteration, time.perf_counter(), time.perf_counter()
     told = begun
     at_end = stop = False
+    if on_progress is not None:
+        on_progress(training.standing(0.0))
     # Of several processes each would stop after a step of its own: there the last checkpoint must do.
     with held_signals(hold=training.fabric.world_size == 1) as asked_to_stop:
         for parts in training.remaining():

@@ -45,33 +45,28 @@ class Material:
         splits = splits.check_for(image_ids, atlas.content_hash)
         return cls(atlas, atlas.truth(splits.groups), splits.folds)
 
-    def fold_data(self, labels: LabelSpace, fold: int, share: float) -> TrainingData:
-        """What the network that is tested on a fold learns from; see `training_data`."""
-        return self.training_data(labels, fold, share, fold + 1)
-
-    def check_fold(self, spaces: Sequence[LabelSpace], fold: int, share: float) -> None:
-        """Refuse, without opening an image, what `fold_data` would refuse for any of these label spaces.
+    def check(self, spaces: Sequence[LabelSpace], held_out: int | None, share: float) -> None:
+        """Refuse, without opening an image, what `training_data` would refuse for any of these label spaces.
 
         Raises:
             SplitError: If a part holds no known label of the tasks of one of them.
         """
-        train_rows, validation_rows = self._sliced(fold, share, fold + 1)
+        train_rows, validation_rows = self._sliced(held_out, share)
         for labels in spaces:
-            self._check_known(labels, fold, train_rows, validation_rows if share > 0 else None)
+            self._check_known(labels, held_out, train_rows, validation_rows if share > 0 else None)
 
-    def training_data(self, labels: LabelSpace, held_out: int | None, share: float, seed: int) -> TrainingData:
+    def training_data(self, labels: LabelSpace, held_out: int | None, share: float) -> TrainingData:
         """Rows to learn from and to validate on, without the held-out fold.
 
         Args:
             labels: The tasks to learn.
             held_out: The fold that is tested, or None.
-            share: Of the other photographs in the validation slice, in [0, 0.5).
-            seed: Decides the slice, the same for all systems.
+            share: Of the other photographs in the validation slice, in [0, 0.5); which they are, the fold decides, for all systems and seeds.
 
         Raises:
             SplitError: If a part holds no known label of these tasks, so that its loss would be 0 and say nothing.
         """
-        train_rows, validation_rows = self._sliced(held_out, share, seed)
+        train_rows, validation_rows = self._sliced(held_out, share)
         self._check_known(labels, held_out, train_rows, validation_rows if share > 0 else None)
         return TrainingData(
             images=self.atlas.images(),
@@ -80,13 +75,14 @@ class Material:
             validation_rows=validation_rows,
         )
 
-    def _sliced(self, held_out: int | None, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _sliced(self, held_out: int | None, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to learn from, and those of the validation slice, without the held-out fold."""
         rows = np.flatnonzero(self.folds != held_out) if held_out is not None else np.arange(len(self.folds))
         inside = np.zeros(len(rows), dtype=bool)
         if share > 0:
             assert self.truth.groups is not None
             balanced = np.concatenate([self.truth.values[name][rows] for name in self.truth.labels.names], axis=1)
+            seed = 0 if held_out is None else held_out + 1
             inside = training_slice(balanced, self.truth.groups[rows], fraction=share, seed=seed)
         return rows[~inside], rows[inside]
 

@@ -62,7 +62,7 @@ def start_run(
     Raises:
         RunError: If the folder cannot be used, the checkpoint of a training in it is lost, damaged or another's, or an image of
             the atlas is damaged.
-        SplitError: If the folds belong to another atlas, or without one of them a system has no known label to learn from.
+        SplitError: If the folds belong to another atlas, or a training would have no known label to learn from or to be watched by.
         LabelError: If the atlas has no labels for a task of a system.
         RecipeError: If the network of a recipe cannot be made.
     """
@@ -151,13 +151,13 @@ def _try_out(labels: LabelSpace, recipe: Recipe, fabric: Fabric) -> None:
 
 
 def _check_known_labels(material: Material, systems: Sequence[System], folds: Sequence[int]) -> None:
-    """Refuse folds from which a system could not learn now, and not hours later, when the training comes to its turn."""
+    """Refuse parts from which a system could not learn now, and not hours later, when the training comes to its turn."""
     by_share: dict[float, list[LabelSpace]] = {}  # slices of one share are the same, and take seconds in a large atlas
     for item in systems:
         by_share.setdefault(item.recipe.validation_share, []).append(material.truth.labels.restricted_to(item.tasks))
     for share, spaces in by_share.items():
-        for fold in folds:
-            material.check_fold(spaces, fold, share)
+        for held_out in folds or (None,):
+            material.check(spaces, held_out, share)
 
 
 def _versions() -> dict[str, str]:

@@ -39,7 +39,7 @@ class Progress:
     Attributes:
         iteration: Iterations done.
         iterations: Iterations at most.
-        loss: Mean summed loss since the last log line.
+        loss: Mean summed loss since the last log line; None before the first step.
         learning_rate: Of the backbone.
         images_per_second: Since the training was (re)started.
         validation_loss: The last summed validation loss, or None.
@@ -47,7 +47,7 @@ class Progress:
 
     iteration: int
     iterations: int
-    loss: float
+    loss: float | None
     learning_rate: float
     images_per_second: float
     validation_loss: float | None
@@ -235,7 +235,7 @@ class Trainer:
 
     def standing(self, images_per_second: float) -> Progress:
         """Where the training stands between two log lines; reading the losses waits for the device."""
-        return self._progress(sum(self._mean_losses().values()), images_per_second)
+        return self._progress(sum(self._mean_losses().values()) if self.steps else None, images_per_second)
 
     def remaining(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
         """The parts of each batch that is left, as lists."""
@@ -263,8 +263,8 @@ class Trainer:
         """Of the iterations since the last log line, by task."""
         return {task: float(total) / self.steps for task, total in self.losses.items()}
 
-    def _progress(self, loss: float, images_per_second: float) -> Progress:
-        state, rate = self.state, self.schedule.rate(self.state.iteration - 1)
+    def _progress(self, loss: float | None, images_per_second: float) -> Progress:
+        state, rate = self.state, self.schedule.rate(max(0, self.state.iteration - 1))
         return Progress(state.iteration, self.stop_at, loss, rate, images_per_second, state.validation_loss)
 
     def _finite(self, loss: float) -> float:

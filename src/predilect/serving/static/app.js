@@ -170,7 +170,7 @@ function showLesions() {
 function notices({ set, unsure, unfamiliar, unfamiliarity, uniform, given_site: given }) {
   const found = [];
   const notice = (title, text, kind = "notice") => found.push(make("p", { class: kind }, make("b", {}, title), ` ${text}`));
-  if (uniform) notice("Nearly one colour.", "There is nothing on this photograph to see. Do not rely on what is said here.");
+  if (uniform) notice("Nearly one colour.", "The middle of this photograph, which the network looks at, shows next to nothing. Do not rely on what is said here.");
   if (unfamiliar) {
     notice("Unfamiliar.", `This photograph is unlike those the network learnt from: ${percent(unfamiliarity)} of other photographs lie nearer to them. Rely less on what is said here.`);
   }
