@@ -1,4 +1,4 @@
-"""The tables of README and of a result's page say what the committed report.json says, to the digits that they show."""
+"""The tables of README and of the pages of results say what the committed report.json says, to the digits that they show."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "docs" / "results" / "milk10k-resnet18"
-SYSTEMS = ["resnet", "resnet-site", "mtl"]
+RESULTS = ROOT / "docs" / "results"
+PAPER, SMALL, DRAWN = "milk10k", "milk10k-resnet18", "drawn-atlas"
 METRICS = {
     "lesion mAP-class": ("lesion", "map_class"),
     "lesion mAP-image": ("lesion", "map_image"),
@@ -22,6 +22,14 @@ METRICS = {
     "site balanced accuracy": ("site", "balanced_accuracy"),
 }
 HEADLINE = [label for label in METRICS if not label.endswith("fold mean")]
+RETRIEVAL = {
+    "lesion precision@5": "lesion_precision_at_5",
+    "lesion mAP@R": "lesion_map_at_r",
+    "nDCG@5": "ndcg_at_5",
+    "nDCG": "ndcg",
+    "site precision@5": "site_precision_at_5",
+    "site mAP@R": "site_map_at_r",
+}
 # Of the thirteen labels: the cells of each row by (system, metric), the seeds one after the other, and as a mean with its interval.
 SEED_ROWS = {
     "mAP-class, lesions only": [("resnet", "map_class")],
@@ -38,8 +46,12 @@ MEAN_ROWS = {
 }
 
 
-def report_of(folder: str) -> dict[str, Any]:
-    return dict(json.loads((RESULT / folder / "report.json").read_text(encoding="utf-8")))
+def report_of(result: str, folder: str = "report") -> dict[str, Any]:
+    return dict(json.loads((RESULTS / result / folder / "report.json").read_text(encoding="utf-8")))
+
+
+def page_of(result: str) -> Path:
+    return RESULTS / result / "README.md"
 
 
 def section(path: Path, title: str) -> str:
@@ -75,47 +87,83 @@ def with_interval(scores: Mapping[str, float], metric: str) -> list[float]:
 
 
 def check_scores(table: Mapping[str, list[str]], report: Mapping[str, Any], labels: Sequence[str]) -> None:
-    assert table["header"] == list(report["systems"]) == SYSTEMS
+    assert table["header"] == list(report["systems"])
     assert set(table) == {"header", *labels}
     for label in labels:
         task, metric = METRICS[label]
-        for system, cell in zip(SYSTEMS, table[label], strict=True):
+        for system, cell in zip(table["header"], table[label], strict=True):
             scores = report["systems"][system][task]
-            if scores is None:
-                assert cell == "—"
-            else:
-                check(cell, with_interval(scores, metric))
+            check_or_nothing(cell, None if scores is None else with_interval(scores, metric))
 
 
-def differences(report: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
-    rows = [item for item in report["comparisons"] if item["class_name"] is None and item["system_a"] == "mtl"]
-    return {(item["task"], item["metric"]): [item[key] for key in ("difference", "low", "high", "p")] for item in rows}
+def check_or_nothing(cell: str, values: Sequence[float] | None) -> None:
+    if values is None:
+        assert cell == "—"
+    else:
+        check(cell, values)
+
+
+def differences(comparisons: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[float]]:
+    """Each paired difference with its interval and p, by the pair and what is compared."""
+    return {
+        (
+            f"{item['system_a']} - {item['system_b']}",
+            *((item["measure"],) if "measure" in item else (item["task"], item["metric"])),
+        ): [item[key] for key in ("difference", "low", "high", "p")]
+        for item in comparisons
+        if item.get("class_name") is None
+    }
+
+
+def check_differences(
+    table: Mapping[str, list[str]], found: Mapping[tuple[str, ...], Sequence[float]], names: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Each cell of a table of pairs, whose rows are called as in `names`, and no pair or row may be missing."""
+    assert set(table["header"]) == {pair for pair, *_ in found}
+    assert set(table) == {"header", *names}
+    for label, name in names.items():
+        for pair, cell in zip(table["header"], table[label], strict=True):
+            check_or_nothing(cell, found.get((pair, *name)))
 
 
 def test_readme_shows_the_result_that_is_committed():
-    text, report = section(ROOT / "README.md", "On real photographs"), report_of("report")
+    text, report = section(ROOT / "README.md", "On real photographs"), report_of(PAPER)
     (table,) = tables(text)
     check_scores(table, report, HEADLINE)
     told = re.search(r"\(mAP-class ([^)]*)\)", text)
     assert told is not None
-    check(told[1], differences(report)["lesion", "map_class"][:3])
+    check(told[1], differences(report["comparisons"])["mtl - resnet", "lesion", "map_class"][:3])
     assert f"{report['truth']['n_images']:,} tested" in text
     check(re.findall(r"[\d.]+ hours", text)[0], [report["provenance"]["device_hours"]])
 
 
-def test_the_page_of_the_result_shows_its_report():
-    report = report_of("report")
-    scores, paired = tables(section(RESULT / "README.md", "Diagnoses and sites"))
+@pytest.mark.parametrize("result", [PAPER, SMALL])
+def test_a_page_of_a_result_shows_its_report(result):
+    report = report_of(result)
+    scores, paired = tables(section(page_of(result), "Diagnoses and sites"))
     check_scores(scores, report, list(METRICS))
-    expected = differences(report)
-    assert set(paired) == {"header", *HEADLINE}
-    for label in HEADLINE:
-        check(paired[label][0], expected[METRICS[label]])
+    check_differences(paired, differences(report["comparisons"]), {label: METRICS[label] for label in HEADLINE})
+
+
+@pytest.mark.parametrize("result", [DRAWN])
+def test_a_page_of_a_result_shows_which_photographs_are_found(result):
+    found = report_of(result)["retrieval"]
+    scores, paired = tables(section(page_of(result), "Cases that are alike"))
+    *names, chance = scores["header"]
+    assert (names, chance) == (list(found["systems"]), "random order")
+    assert set(scores) == {"header", *RETRIEVAL}
+    for label, measure in RETRIEVAL.items():
+        *cells, by_chance = scores[label]
+        for name, cell in zip(names, cells, strict=True):
+            score = found["systems"][name][measure]
+            check(cell, [score[key] for key in ("value", "low", "high")])
+            check(by_chance, [score["chance"]])
+    check_differences(paired, differences(found["comparisons"]), {label: (measure,) for label, measure in RETRIEVAL.items()})
 
 
 def test_the_page_of_the_result_shows_the_scores_on_thirteen_labels():
-    systems = report_of("thirteen-labels")["systems"]
-    by_seed, means = tables(section(RESULT / "README.md", "Thirteen labels, beside a script of one's own"))
+    systems = report_of(SMALL, "thirteen-labels")["systems"]
+    by_seed, means = tables(section(page_of(SMALL), "Thirteen labels, beside a script of one's own"))
     assert set(by_seed) == {"header", *SEED_ROWS}
     for label, parts in SEED_ROWS.items():
         check(by_seed[label][1], [systems[name]["seeds"][seed][metric] for name, metric in parts for seed in ("1", "2")])
