@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from predilect.evaluation.metrics import Floats, ratio
 from predilect.insight.attention import AttentionMap, Explainer, whole_photograph
+from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
 from predilect.vision.losses import probabilities
 from predilect.vision.network import Network, build_network
@@ -185,9 +186,10 @@ def random_network(network: Network, recipe: Recipe, seed: int) -> Network:
     Args:
         network: The trained network; it stays as it is.
         recipe: Its recipe.
-        seed: Of the weights.
+        seed: Of the weights. They are drawn from a stream of their own: the same seed's training started from other ones.
     """
-    untrained = build_network(network.labels, recipe.model_copy(update={"weights": "none", "frozen_stages": 0}), seed)
+    bare = recipe.model_copy(update={"weights": "none", "frozen_stages": 0})
+    untrained = build_network(network.labels, bare, stream_seed(seed, "random network"))
     untrained.preprocessing = network.preprocessing
     for module in untrained.modules():
         if isinstance(module, _BatchNorm):  # the blocks of a ResNet start with a last scale of zero and would do nothing

@@ -114,13 +114,15 @@ class Fold:
 def n_inputs(n_views: int, n_photographs: int, n_sampled: int, n_heads: int) -> int:
     """How many inputs go through a network: each photograph in each view, and what the checks show it and a random one.
 
+    A sampled photograph goes through once more for its whole map, and through the random network.
+
     Args:
         n_views: Of the recipe.
         n_photographs: Of the atlas.
         n_sampled: Photographs of the fold that are drawn for the checks; 0 for a network without maps.
         n_heads: Tasks of the network.
     """
-    return n_views * (n_photographs + n_sampled) + n_sampled * n_heads * (1 + len(BASELINES)) * 2 * STEPS
+    return n_views * (n_photographs + 2 * n_sampled) + n_sampled * (1 + n_heads * (1 + len(BASELINES)) * 2 * STEPS)
 
 
 def explain_fold(fold: Fold, tell: Callable[[int], None]) -> FoldInsight:
@@ -221,7 +223,9 @@ def _curves(fold: Fold, look: _Look, tell: Callable[[int], None]) -> pl.DataFram
             break
         data = fold.images[row]
         wanted = {task: (_name(fold, task, classes[k]),) for task, classes in look.predicted.items()}
-        for task, (found,) in fold.explainer.photograph(data, wanted).items():
+        found_maps = fold.explainer.photograph(data, wanted)
+        tell(fold.n_views + 1)
+        for task, (found,) in found_maps.items():
             by_kind = photograph_curves(fold.explainer, data, found, STEPS, stream_seed(0, "random map", row))
             records += [
                 {
