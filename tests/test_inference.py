@@ -7,7 +7,7 @@ import torch
 
 from predilect.training import inference
 from predilect.training.devices import make_fabric
-from predilect.training.inference import observe_batch
+from predilect.training.inference import observe_batch, only_looking
 from predilect.vision.network import build_network
 from predilect.vision.transforms import normalise, views
 
@@ -38,3 +38,24 @@ def test_views_that_go_through_the_network_together_say_what_each_says_alone(sma
 @pytest.mark.parametrize(("crop", "most"), [(32, 64), (128, 32), (224, 10), (1024, 1)])
 def test_on_a_processor_a_pass_holds_fewer_inputs_the_larger_they_are(crop, most):
     assert inference._inputs_in_a_pass(make_fabric("fp32"), crop) == most
+
+
+@pytest.mark.parametrize(("backbone", "kept"), [("resnet18", torch.bfloat16), ("mobilenetv3_small_050", torch.float32)])
+def test_what_only_looks_keeps_its_weights_in_bf16_where_that_says_the_same_to_the_last_bit(small_atlas, small_recipe, backbone, kept):
+    recipe = small_recipe.model_copy(update={"backbone": backbone})
+    network, fabric = build_network(small_atlas.labels, recipe, 1).eval(), make_fabric("bf16")
+    side = network.preprocessing.test_side
+    images = torch.randint(0, 256, (3, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = observe_batch(fabric, network, images)
+    assert only_looking(fabric, network) is network
+    # A MobileNet has a convolution behind the pooling, which computes in fp32.
+    assert {module.weight.dtype for module in network.modules() if isinstance(module, torch.nn.Conv2d)} == {kept}
+    torch.testing.assert_close(observe_batch(fabric, network, images), before, rtol=0, atol=0)
+
+
+def test_what_only_looks_in_fp32_is_left_alone(small_atlas, small_recipe):
+    network = build_network(small_atlas.labels, small_recipe, 1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    only_looking(make_fabric("fp32"), network)
+    assert not network.training
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)

@@ -65,6 +65,7 @@ def attend_command(
     from predilect.insight.attention import Explainer
     from predilect.insight.panels import find_photographs, write_attention
     from predilect.training.devices import make_fabric
+    from predilect.training.inference import only_looking
 
     opened = Bundle.open(bundle)
     for task, name in ((LESION, lesion), (SITE, site)):
@@ -74,7 +75,7 @@ def attend_command(
     fabric = make_fabric(opened.recipe.precision)
     if not fabric.is_global_zero:  # of several processes one is enough
         return 0
-    explainer = Explainer.of(fabric, opened.network())
+    explainer = Explainer.of(fabric, only_looking(fabric, opened.network()))
     wanted = {task: name for task, name in ((LESION, lesion), (SITE, site)) if task in opened.labels}
     with counting("looking") as tell:
         results = write_attention(explainer, files, out, wanted, calibration=opened.fitted.calibration, on_progress=tell)
@@ -170,7 +171,7 @@ def similar_command(
     from predilect.bundle import Bundle
     from predilect.insight.bundle_index import approximated, open_index, similar_cases
     from predilect.training.devices import make_fabric
-    from predilect.training.inference import observe_batch
+    from predilect.training.inference import observe_batch, only_looking
 
     opened = Bundle.open(bundle)
     index = open_index(opened)
@@ -179,7 +180,7 @@ def similar_command(
     fabric = make_fabric(opened.recipe.precision)
     if not fabric.is_global_zero:
         return
-    network = opened.network().to(fabric.device)
+    network = only_looking(fabric, opened.network())
     look = partial(observe_batch, fabric, network)
     found = similar_cases(
         look,

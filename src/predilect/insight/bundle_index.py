@@ -22,7 +22,7 @@ from predilect.insight.nearest import MIN_VECTORS, Metric
 from predilect.insight.retrieval import EmbeddingIndex, Neighbours
 from predilect.labels.tasks import LESION, LabelSpace
 from predilect.recipe import Preprocessing
-from predilect.training.inference import Observation, embed
+from predilect.training.inference import Observation, embed, only_looking
 from predilect.vision.transforms import central_square
 
 __all__ = [
@@ -92,7 +92,7 @@ def index_atlas(
 
     atlas.check_images()
     with atlas.images() as images:
-        embeddings = embed(fabric, bundle.network(), images, np.arange(n), on_progress=lambda done, _: tell(done))
+        embeddings = embed(fabric, only_looking(fabric, bundle.network()), images, np.arange(n), on_progress=lambda done, _: tell(done))
     return keep_index(bundle, atlas, embeddings, photographs=photographs, on_progress=lambda done, _: tell(n + done))
 
 

@@ -25,7 +25,7 @@ from predilect.randomness import stream
 from predilect.report.attention_panel import overlaid
 from predilect.report.cases_page import Case, CaseMap, CaseNeighbour, CasesPage, Section
 from predilect.training.folds import TrainedFolds
-from predilect.training.inference import embed
+from predilect.training.inference import embed, only_looking
 from predilect.vision.transforms import decode
 
 __all__ = ["CaseChoice", "make_cases"]
@@ -193,7 +193,7 @@ class _Seen:
         images: PackedImages,
         tell: Callable[[int, int], None],
     ) -> _Seen:
-        network, rows = folds.network(*part), folds.learnt(part[2])
+        network, rows = only_looking(fabric, folds.network(*part)), folds.learnt(part[2])
         explainer, unexplained = None, None
         try:
             explainer = Explainer.of(fabric, network)

@@ -22,7 +22,7 @@ from predilect.predictions import Truth
 from predilect.randomness import stream
 from predilect.run import WEIGHTS_FILE
 from predilect.training.folds import TrainedFolds
-from predilect.training.inference import embed
+from predilect.training.inference import embed, only_looking
 
 __all__ = ["familiarity_of", "novelty_of_folds"]
 
@@ -62,7 +62,7 @@ def novelty_of_folds(
     group_of = folds.truth.group_indices()
     with folds.atlas.images() as images:
         for fold, (fitted_on, tested) in rows.items():
-            network = folds.network(system, seed, fold)
+            network = only_looking(fabric, folds.network(system, seed, fold))
             embedded = []
             for part in (fitted_on, tested):
                 embedded.append(embed(fabric, network, images, part, on_progress=partial(_tell, on_progress, done, total)))

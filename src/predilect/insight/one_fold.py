@@ -26,7 +26,7 @@ from predilect.randomness import stream, stream_seed
 from predilect.recipe import Recipe
 from predilect.run.insight import TABLES, FoldInsight, query_frame
 from predilect.training.folds import TrainedFolds
-from predilect.training.inference import Observation, embed, observe
+from predilect.training.inference import Observation, embed, observe, only_looking
 from predilect.vision.network import Network
 
 __all__ = ["STEPS", "Fold", "Part", "explain_fold", "n_inputs"]
@@ -84,7 +84,7 @@ class Fold:
             InsightError: If captum is needed and missing.
         """
         system, seed, fold = part
-        network = folds.network(*part).to(fabric.device)
+        network = only_looking(fabric, folds.network(*part))
         tested = folds.tested(fold)
         explainer, unexplained = None, None
         try:
@@ -246,7 +246,7 @@ def _randomisation(fold: Fold, look: _Look, tell: Callable[[int], None]) -> pl.D
     """The maps of the sampled photographs against those of random weights, and against those of each other."""
     if not look.maps:
         return _empty("randomisation")
-    untrained = random_network(fold.network, fold.recipe, fold.seed).to(fold.fabric.device)
+    untrained = only_looking(fold.fabric, random_network(fold.network, fold.recipe, fold.seed))
     others: dict[str, list[NDArray[np.float32]]] = {task: [] for task in look.maps}
     done = 0
     for seen, rows in observe(fold.fabric, untrained, fold.images, fold.sampled):

@@ -13,7 +13,7 @@ from predilect.bundle import Bundle
 from predilect.errors import ServingError
 from predilect.serving.onnx import MODEL_FILE, OnnxRuntime
 from predilect.training.devices import make_fabric
-from predilect.training.inference import Observation, observe_batch
+from predilect.training.inference import Observation, observe_batch, only_looking
 from predilect.vision.network import Network
 
 __all__ = ["Runtime", "TorchRuntime", "open_runtime"]
@@ -36,7 +36,7 @@ class TorchRuntime:
 
     Attributes:
         fabric: Gives device and precision.
-        network: On that device, in evaluation.
+        network: See `training.inference.only_looking`.
     """
 
     fabric: Fabric
@@ -50,7 +50,7 @@ class TorchRuntime:
             BundleError: If its weights do not fit its recipe.
         """
         fabric = make_fabric(bundle.recipe.precision)
-        return cls(fabric, bundle.network().to(fabric.device))
+        return cls(fabric, only_looking(fabric, bundle.network()))
 
     def observe(self, squares: Tensor) -> Observation:
         """See `Runtime.observe`."""
