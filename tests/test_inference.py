@@ -41,7 +41,9 @@ def test_on_a_processor_a_pass_holds_fewer_inputs_the_larger_they_are(crop, most
 
 
 @pytest.mark.parametrize(("backbone", "kept"), [("resnet18", torch.bfloat16), ("mobilenetv3_small_050", torch.float32)])
-def test_what_only_looks_keeps_its_weights_in_bf16_where_that_says_the_same_to_the_last_bit(small_atlas, small_recipe, backbone, kept):
+def test_what_only_looks_keeps_its_weights_in_bf16_where_that_says_the_same_to_the_last_bit(
+    small_atlas, small_recipe, backbone, kept
+):
     recipe = small_recipe.model_copy(update={"backbone": backbone})
     network, fabric = build_network(small_atlas.labels, recipe, 1).eval(), make_fabric("bf16")
     side = network.preprocessing.test_side

@@ -92,7 +92,9 @@ def index_atlas(
 
     atlas.check_images()
     with atlas.images() as images:
-        embeddings = embed(fabric, only_looking(fabric, bundle.network()), images, np.arange(n), on_progress=lambda done, _: tell(done))
+        embeddings = embed(
+            fabric, only_looking(fabric, bundle.network()), images, np.arange(n), on_progress=lambda done, _: tell(done)
+        )
     return keep_index(bundle, atlas, embeddings, photographs=photographs, on_progress=lambda done, _: tell(n + done))
 
 
