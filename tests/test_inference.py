@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from predilect.insight.attention import Explainer
 from predilect.training import inference
 from predilect.training.devices import make_fabric
 from predilect.training.inference import observe_batch, only_looking
@@ -61,3 +62,17 @@ def test_what_only_looks_in_fp32_is_left_alone(small_atlas, small_recipe):
     only_looking(make_fabric("fp32"), network)
     assert not network.training
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto"])
+def test_what_only_looks_can_be_explained_in_bf16(small_atlas, small_recipe, backbone):
+    pytest.importorskip("captum")
+    fabric = make_fabric("bf16")
+    network = build_network(small_atlas.labels, small_recipe.model_copy(update={"backbone": backbone}), 1).eval()
+    photograph = small_atlas.images()[0]
+    wanted = {"lesion": None, "site": None}
+    before = Explainer.of(fabric, network).photograph(photograph, wanted)
+    after = Explainer.of(fabric, only_looking(fabric, network)).photograph(photograph, wanted)
+    for task, (found,) in after.items():
+        assert found.method == ("cam" if backbone == "resnet18" else "grad-cam")
+        torch.testing.assert_close(found.cells, before[task][0].cells, rtol=0, atol=0)

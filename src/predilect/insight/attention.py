@@ -152,12 +152,13 @@ class Explainer:
         """
         network.to(fabric.device).eval()
         method: Method = "cam" if network.cam_exact else "grad-cam"
-        if method == "grad-cam":
-            _check_averages_places(network, fabric.device)
-            _check_takes_any_shape(network, fabric.device)
-            _layer_grad_cam()
-        stride = int(network.backbone.feature_info[-1]["reduction"])
-        return cls(fabric, network, method, stride, _first_centre(network, stride, fabric.device))
+        with fabric.autocast():
+            if method == "grad-cam":
+                _check_averages_places(network, fabric.device)
+                _check_takes_any_shape(network, fabric.device)
+                _layer_grad_cam()
+            stride = int(network.backbone.feature_info[-1]["reduction"])
+            return cls(fabric, network, method, stride, _first_centre(network, stride, fabric.device))
 
     def photograph(
         self, data: bytes | memoryview, wanted: Mapping[str, Sequence[str] | None], calibration: Calibration | None = None
