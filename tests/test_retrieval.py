@@ -24,6 +24,14 @@ from predilect.predictions import Truth
 LABELS = LabelSpace((Task("lesion", ("crust", "papule"), frozenset({"crust"})), Task("site", ("arm", "face"))))
 
 
+@pytest.fixture(params=[nearest._FEW_VALUES, 0], ids=["float32", "bytes"], autouse=True, scope="module")
+def _few_values(request):
+    """How many numbers are so few that they are searched in float32 at once: as it is, or none, so that bytes come first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "_FEW_VALUES", request.param)
+        yield
+
+
 def made_index(vectors, *, seed=0, per_group=2, groups=True, covariates=None):
     """Ids in no order, labels of which some are unknown, groups of two."""
     n, random = len(vectors), np.random.default_rng(seed)
@@ -96,6 +104,38 @@ def test_queries_that_share_out_the_vectors_among_threads_find_the_same(monkeypa
         index = made_index(random_vectors(random, kind, 301, 4))
         assert_brute_force(index, index.embeddings[:1].copy(), 5)
         assert_brute_force(index, index.embeddings[7:8].copy(), 5, allowed=random.random(301) < 0.8)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("outlier", [False, True])
+def test_bytes_answer_only_where_none_can_have_been_missed(monkeypatch, metric, outlier):
+    random = np.random.default_rng(8)
+    vectors = random.normal(size=(900, 16)) + np.append(1000 if outlier else 100, np.zeros(15))
+    if outlier:  # one vector elsewhere makes the bytes of all others coarse
+        vectors[0] = 1000 * random.normal(size=16)
+    index = made_index(vectors)
+    ways = []
+    shared_out = nearest.Space._shared_out
+
+    def spied(space, codes, *rest):
+        ways.append("float32" if codes is None else "bytes")
+        return shared_out(space, codes, *rest)
+
+    monkeypatch.setattr(nearest.Space, "_shared_out", spied)
+    monkeypatch.setattr(nearest, "_FEW_VALUES", 0)
+    assert_brute_force(index, index.embeddings[1:2].copy(), 5, metric=metric)
+    assert ways == (["bytes", "float32"] if outlier else ["bytes"])
+    ways.clear()
+    assert_brute_force(index, index.embeddings[:20].copy(), 5, metric=metric)  # so many are multiplied as a matrix
+    assert ways == ["float32"]
+
+
+@pytest.mark.parametrize("kind", ["copies", "far away", "normal"])
+def test_no_vector_lies_farther_from_its_bytes_than_they_say(kind):
+    vectors = random_vectors(np.random.default_rng(9), kind, 3000, 24).astype(np.float32)
+    codes = nearest.Codes.of(vectors)
+    moved = np.linalg.norm(vectors.astype(np.float64) - codes.index.reconstruct_n(0, 3000), axis=1)
+    assert moved.max() <= codes.error <= 1.01 * moved.max() + 1e-6 * np.abs(vectors).max() * 24
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

@@ -1,8 +1,9 @@
 """The nearest of N vectors: exactly as float64 has it, or among the cells that lie nearest to the query.
 
-faiss looks for candidates in float32, and what it finds is ranked again in float64. Whether float32 can have missed one is not left
-to chance: its rounding error has a bound, and a query for which the candidates' margin is smaller is answered in float64
-throughout.
+faiss looks for candidates, and what it finds is ranked again in float64. For a query or a few it reads the vectors in one byte per
+dimension, which a processor gets from memory four times as fast as float32. Whether that, or float32, can have missed one is not left
+to chance: the error of either has a bound, and a query for which the candidates' margin is smaller is answered the longer way, from
+bytes by float32, from float32 by float64 throughout.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ MIN_VECTORS = 2_000
 """So many vectors are enough to be divided among cells."""
 
 _BLOCK = 1024  # vectors whose float64 differences are held at once
+_MANY = 20  # queries from which on faiss multiplies matrices, which is faster than reading bytes for each of them
+_TINY = float(np.finfo(np.float32).tiny)  # what a product may lose that is smaller
+_FEW_VALUES = 2**23  # float32 of this many numbers are read in some milliseconds
 _POINTS_PER_CELL = 64  # that k-means learns from; more move the cells little and take longer
 _SAMPLED = 200  # vectors on which recall is measured
 
@@ -99,6 +103,46 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Codes:
+    """N vectors in one byte per dimension, between the least and the largest value there.
+
+    Attributes:
+        index: Of faiss.
+        error: No vector lies farther than this from what its bytes are taken for.
+    """
+
+    index: Any
+    error: float
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32]) -> Codes:
+        """Make them of (N, D) vectors; takes as long as some exact searches, and N x D bytes."""
+        index = _faiss.IndexScalarQuantizer(vectors.shape[1], _faiss.ScalarQuantizer.QT_8bit)
+        index.train(vectors)
+        index.add(vectors)
+        moved = np.empty(len(vectors), dtype=np.float32)
+        for start in range(0, len(vectors), _BLOCK):
+            some = slice(start, min(start + _BLOCK, len(vectors)))
+            difference = vectors[some] - index.reconstruct_n(start, some.stop - start)
+            moved[some] = np.einsum("nd,nd->n", difference, difference)
+        low, high = vectors.min(axis=0).astype(np.float64), vectors.max(axis=0).astype(np.float64)
+        # What stands for a byte is rounded where it is read, here and in the search, by some parts in 2^24 of the range; so are sums.
+        rounding = 8 * 2.0**-24 * float(np.sqrt(np.square(np.abs(low) + (high - low)).sum()))
+        farthest = float(moved.max()) * (1 + 2 * _rounding(vectors.shape[1])) + vectors.shape[1] * _TINY
+        return cls(index, math.sqrt(farthest) + rounding)
+
+    def candidates(
+        self, queries: NDArray[np.float32], n: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Squared distances to what the bytes are taken for, and positions, of the n nearest by these, (Q, n) each."""
+        chosen = np.zeros(self.index.ntotal, dtype=np.bool_)
+        chosen[rows] = True
+        selector = _faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        squared, found = self.index.search(queries, n, params=_faiss.SearchParameters(sel=selector))
+        return squared, found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Space:
     """N vectors under one metric.
 
@@ -108,6 +152,7 @@ class Space:
         tie_order: (N,) whole numbers; of vectors at the same distance the one with the smaller number comes first.
         metric: ``"euclidean"``, or ``"cosine"``: 1 minus the cosine of the angle.
         longest: Length of the longest of `searched`.
+        codes: Of `searched`; None where float32 is read as soon.
     """
 
     vectors: NDArray[np.float32]
@@ -115,14 +160,15 @@ class Space:
     tie_order: NDArray[np.int64]
     metric: Metric
     longest: float
+    codes: Codes | None
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], tie_order: NDArray[np.int64], metric: Metric) -> Space:
-        """Make ready to search; for cosine this copies the vectors once."""
+        """Make ready to search; this adds a quarter to the memory of the vectors, and for cosine copies them once."""
         length = lengths(vectors)
-        if metric == "euclidean":
-            return cls(vectors, vectors, tie_order, metric, float(length.max()))
-        return cls(vectors, _scaled(vectors, length), tie_order, metric, 1.0)
+        searched = vectors if metric == "euclidean" else _scaled(vectors, length)
+        codes = Codes.of(searched) if searched.size >= _FEW_VALUES else None
+        return cls(vectors, searched, tie_order, metric, float(length.max()) if metric == "euclidean" else 1.0, codes)
 
     def nearest(
         self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64], exclusion: Exclusion, cells: Cells | None = None
@@ -130,9 +176,9 @@ class Space:
         """The k nearest of each query, ranked in float64, ties by `tie_order`.
 
         Without cells the answer is that of a search in float64 throughout, however many vectors are equal. Cost: M x D
-        multiplications a query, and D for each candidate; a copy of the M vectors where they are not all, twice as long again.
-        Where more than `MARGIN` vectors lie within the rounding error of float32 of the k-th, such as so many copies of one
-        photograph, M x D in float64, about ten times as long as in float32.
+        multiplications a query, and D for each candidate. Where more than `MARGIN` vectors lie within the error of the bytes of the
+        k-th, M x D in float32, of a copy of the M vectors where they are not all; where they lie within the rounding error of that,
+        such as so many copies of one photograph, M x D in float64, about ten times as long.
 
         Args:
             queries: (Q, D), finite; for cosine none of length 0.
@@ -141,22 +187,45 @@ class Space:
             exclusion: Which of them do not answer.
             cells: Where to look for candidates; a query that finds fewer than k there is searched exactly. None: everywhere.
         """
+        codes = self.codes if len(queries) < _MANY else None
+        ways: list[Cells | Codes | None] = [cells] if cells is not None else [None] if codes is None else [codes, None]
+        distances, positions = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
+        unsure = np.arange(len(queries))
+        for way in ways:
+            if len(unsure):
+                some = Exclusion(exclusion.codes, exclusion.own[unsure])
+                distances[unsure], positions[unsure], sure = self._tried(way, queries[unsure], k, rows, some)
+                unsure = unsure[~sure]
+        for q in unsure:
+            distances[q], positions[q] = self._ranked(queries[q], rows[exclusion.codes[rows] != exclusion.own[q]], k)
+        return distances, positions
+
+    def _tried(
+        self, way: Cells | Codes | None, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64], exclusion: Exclusion
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+        """The k nearest among candidates found in one way (None: by float32), and of which queries they are the nearest of all.
+
+        With cells these are the queries for which k were found.
+        """
         asked = queries if self.metric == "euclidean" else _scaled(queries, lengths(queries))
         n = min(k + MARGIN + int(exclusion.counts(rows).max()), len(rows))
-        squared, found = (self._flat if cells is None else cells.candidates)(asked, n, rows)
-        length = lengths(asked)
-        distances, positions = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
+        squared, found = way.candidates(asked, n, rows) if isinstance(way, Cells) else self._shared_out(way, asked, n, rows)
+        length, error = lengths(asked), way.error if isinstance(way, Codes) else 0.0
+        distances, positions = np.zeros((len(queries), k)), np.zeros((len(queries), k), dtype=np.int64)
+        sure = np.zeros(len(queries), dtype=np.bool_)
         for q, query in enumerate(queries):
             answering = found[q][(found[q] >= 0) & (exclusion.codes[found[q]] != exclusion.own[q])]
             distance, best = self._ranked(query, answering, k)
-            all_seen = n == len(rows) and bool((found[q] >= 0).all())
-            if len(best) < k or not (cells or all_seen or self._none_missed(distance[-1], squared[q, -1], length[q])):
-                distance, best = self._ranked(query, rows[exclusion.codes[rows] != exclusion.own[q]], k)
-            distances[q], positions[q] = distance, best
-        return distances, positions
+            if len(best) == k:
+                all_seen = n == len(rows) and bool((found[q] >= 0).all())
+                distances[q], positions[q] = distance, best
+                sure[q] = isinstance(way, Cells) or all_seen or self._none_missed(distance[-1], squared[q, -1], length[q], error)
+        return distances, positions, sure
 
-    def _flat(self, queries: NDArray[np.float32], n: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Squared distances and positions of the n nearest by float32, -1 for distances that overflow.
+    def _shared_out(
+        self, codes: Codes | None, queries: NDArray[np.float32], n: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Squared distances and positions of the n nearest by codes, or by float32, -1 for distances that overflow.
 
         Fewer queries than threads share out the vectors among these.
         """
@@ -164,6 +233,10 @@ class Space:
         whole = len(rows) == len(self.searched)
 
         def search(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            if n_parts > 1:
+                faiss.omp_set_num_threads(1)  # of this thread; a team of its own would only wait
+            if codes is not None:
+                return codes.candidates(queries, min(n, len(part)), part)
             vectors = self.searched[part[0] : part[-1] + 1] if whole else self.searched[part]
             squared, places = faiss.knn(queries, vectors, min(n, len(part)))
             return squared, np.where(places >= 0, part[places], -1)
@@ -175,19 +248,18 @@ class Space:
         order = np.argsort(squared, axis=1, kind="stable")[:, :n]
         return np.take_along_axis(squared, order, axis=1), np.take_along_axis(found, order, axis=1)
 
-    def _none_missed(self, kth: float, beyond: float, length: float) -> bool:
-        """Whether no vector that float32 puts at a squared distance of `beyond` or more can be nearer than the k-th found.
+    def _none_missed(self, kth: float, beyond: float, length: float, error: float) -> bool:
+        """Whether no vector that was put at a squared distance of `beyond` or more can be nearer than the k-th found.
 
-        A float32 sum of D products errs by at most g = m u / (1 - m u) times the sum of their sizes, in whatever order they are
-        added, for m a little above D and u = 2^-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1). However
-        the squared distance is expanded, these sizes sum to at most the square of the two lengths together.
+        However the squared distance is expanded, the sizes of what is summed add up to at most the square of the two lengths together
+        (see `_rounding`). Beyond that a vector may be nearer by as much as its bytes moved it, `error`.
         """
-        rounding = (self.vectors.shape[1] + 16) * 2.0**-24
-        largest = (length + self.longest) ** 2
-        if rounding >= 0.5 or largest > np.finfo(np.float32).max / 4:  # the products might overflow
+        rounding = _rounding(self.vectors.shape[1])
+        largest = (length + self.longest + error) ** 2
+        if not largest <= np.finfo(np.float32).max / 4:  # the products might overflow
             return False
-        error = rounding / (1 - rounding) * largest + self.vectors.shape[1] * float(np.finfo(np.float32).tiny)
-        return bool((kth**2 if self.metric == "euclidean" else 2 * kth) < beyond - error)
+        least = beyond - rounding * largest - self.vectors.shape[1] * _TINY
+        return bool((kth if self.metric == "euclidean" else math.sqrt(2 * kth)) < math.sqrt(max(least, 0.0)) - error)
 
     def _ranked(self, query: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> Found:
         """The k nearest among some vectors, or all of them if they are fewer."""
@@ -252,6 +324,16 @@ def distances_to(query: NDArray[np.float32], vectors: NDArray[np.float32], metri
         return np.asarray(np.sqrt(_square_sums(np.subtract(vectors, query, dtype=np.float64))))
     sizes = np.sqrt(_square_sums(vectors.astype(np.float64))) * np.sqrt(_square_sums(query[None].astype(np.float64)))
     return np.asarray(np.maximum(1 - np.multiply(vectors, query, dtype=np.float64).sum(axis=1) / sizes, 0.0))
+
+
+def _rounding(n_dimensions: int) -> float:
+    """A bound of what a float32 sum of D products errs by, as a share of the sum of their sizes; infinite for very large D.
+
+    In whatever order they are added it is m u / (1 - m u), for m a little above D and u = 2^-24 (Higham, "Accuracy and Stability of
+    Numerical Algorithms", section 3.1).
+    """
+    summed = (n_dimensions + 16) * 2.0**-24
+    return summed / (1 - summed) if summed < 0.5 else math.inf
 
 
 def _square_sums(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
