@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from made_serving import PATIENCE, await_ready, made_bundle, photograph, upload
 from predilect import cli
-from predilect.cli.serve import TOKEN_VARIABLE
+from predilect.cli.serve import TOKEN_VARIABLE, _listen
 
 TOKEN = "0123456789abcdef"
 
@@ -134,3 +134,12 @@ def test_it_serves_until_it_is_told_to_stop(made_run):
             assert process.wait(PATIENCE) == 143
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_connections_send_what_there_is_without_waiting_for_an_acknowledgement(host):
+    listening, _ = _listen(host, 0)
+    with listening, socket.create_connection(listening.getsockname()[:2]):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
