@@ -21,6 +21,7 @@ from predilect.evaluation.attention_scores import (
 )
 from predilect.evaluation.group_means import GroupMean, PairedDifference
 from predilect.evaluation.insight import Insight, InsightCost
+from predilect.evaluation.overlap import overlap_by_chance
 from predilect.evaluation.retrieval import MEASURES
 from predilect.evaluation.retrieval_summary import RetrievalComparison, RetrievalEvaluation, RetrievalMeasure, RetrievalScores
 
@@ -64,6 +65,7 @@ def _system(tasks: tuple[str, ...], lesions: tuple[str, ...], *, checked: bool) 
     return SystemAttention(
         method="cam",
         cells=(4, 4),
+        overlap_by_chance=overlap_by_chance(16),
         coincidence=_coincidence(lesions) if len(tasks) == 2 else None,
         heads={task: _head(task) for task in tasks if checked},
     )

@@ -16,6 +16,7 @@ from predilect.errors import InsightError
 from predilect.evaluation.attention_summary import MAP_KINDS, MapTables, evaluate_attention
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.insight import Insight, insight_schema
+from predilect.evaluation.overlap import overlap_by_chance
 from predilect.files import read_json, seal
 from predilect.labels.tasks import LabelSpace, Task
 from predilect.predictions import Predictions, Truth
@@ -91,7 +92,9 @@ def test_seeds_are_averaged_first_and_maps_without_relief_left_out(truth):
     def correlation(seed, name, lesion):
         return None if name < "p05" or (seed == 1 and name < "p10") else hashed(seed, name, lesion)
 
-    (coincidence,) = [system.coincidence for system in summed(truth, tables(truth, correlation)).systems.values()]
+    (system,) = summed(truth, tables(truth, correlation)).systems.values()
+    assert system.overlap_by_chance == overlap_by_chance(7 * 7)
+    coincidence = system.coincidence
     assert [item.lesion for item in coincidence.lesions] == list(LESIONS)
     for item in coincidence.lesions:
         names = [name for name, lesion in shown(truth) if lesion == item.lesion]

@@ -202,9 +202,11 @@ def test_what_the_networks_show_reads():
     weights = {str(fold): Run.open(GOLDEN / "run").weights_checksum("mtl", 1, fold) for fold in (0, 1)}
     assert insight.command == "predilect explain run atlas --sample 2"
     assert insight.weights == {"mtl": {"1": weights}}
-    # Two folds look at seven photographs in ten views; of two photographs, three orders of either head in twenty steps, and a random network.
-    assert insight.cost["mtl"].images == 2 * 7 * 10 + 2 * (2 * 3 * 20 + 10)
+    # Two folds look at seven photographs in ten views; of two photographs, the map's own pass with the same views, three orders of either
+    # head in twenty steps, and a random network.
+    assert insight.cost["mtl"].images == 2 * 7 * 10 + 2 * (11 + 2 * 3 * 20 + 10)
     mtl = insight.attention.systems["mtl"]
+    assert mtl.overlap_by_chance == 1
     assert (mtl.method, mtl.cells, insight.attention.sample, insight.attention.seeds) == ("cam", (1, 1), 2, (1,))
     assert mtl.heads["site"].perturbation.shares == tuple(k / 10 for k in range(11))
     # A map of one cell has no relief: nothing can be said of its coincidence with another.
@@ -221,6 +223,7 @@ def test_the_tables_of_a_fold_read():
     folder = GOLDEN / "run" / "insight" / "mtl" / "seed-1" / "fold-0"
     settings = {"weights": Run.open(GOLDEN / "run").weights_checksum("mtl", 1, 0), "sample": 2, "steps": 10}
     found = read_fold(folder, settings)
+    assert found.images == 422 - 7 * 10  # both drawn photographs lie in this fold
     assert (found.method, found.cells, found.unexplained) == ("cam", (1, 1), None)
     assert {name: table.schema for name, table in found.tables.items()} == TABLES
     assert found.tables["queries"]["image_id"].to_list() == PREDICTED[:3]

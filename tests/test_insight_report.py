@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from made_evaluation import LESIONS, made_evaluation
 from made_insight import SHORTCUT, WITHOUT_INTERVAL, made_insight
 from predilect.evaluation.group_means import PairedDifference
+from predilect.evaluation.overlap import overlap_by_chance
 from predilect.report.insight_figures import coincidence_figure, faithfulness_figure, retrieval_figure
 from predilect.report.insight_tables import (
     attention_tables,
@@ -19,7 +20,15 @@ from predilect.report.insight_tables import (
     retrieval_differences,
     retrieval_rows,
 )
-from predilect.report.insight_wording import MEASURE_TITLES, attention_findings, insight_guide, map_findings, retrieval_findings
+from predilect.report.insight_wording import (
+    MEASURE_TITLES,
+    attention_findings,
+    chance_overlap,
+    coincidence_label,
+    insight_guide,
+    map_findings,
+    retrieval_findings,
+)
 from predilect.report.report import build_report, write_report
 from predilect.report.style import SERIES, styled
 from predilect.report.wording import Estimate, interval, number
@@ -52,9 +61,11 @@ def test_the_short_tables_hold_what_the_report_does():
     coinciding, *checks = tables.values()
     assert [row.name for row in coinciding.rows] == ["mtl"]
     found = INSIGHT.attention.systems["mtl"].coincidence
-    assert coinciding.rows[0].cells == tuple(
-        Estimate(item.value, item.low, item.high) for item in (found.correlation, found.overlap)
+    assert coinciding.rows[0].cells == (
+        *(Estimate(item.value, item.low, item.high) for item in (found.correlation, found.overlap)),
+        Estimate(INSIGHT.attention.systems["mtl"].overlap_by_chance),
     )
+    assert coinciding.measures == ("correlation", "overlap", "by chance")
     assert len(checks) == 3
     for table in checks:
         assert [row.name for row in table.rows] == ["resnet, lesion", "resnet-site, site", "mtl, lesion", "mtl, site"]
@@ -226,6 +237,7 @@ def test_frames_have_a_row_for_each_number():
         True,
         100,
     )
+    assert frames["coincidence"]["overlap_by_chance"].to_list() == [overlap_by_chance(16)] * 12
     assert frames["coincidence"].row(1, named=True)["correlation_low"] is None
     alone = insight_frames(made_insight(checked=False, systems=("resnet",)))
     assert [name for name, frame in alone.items() if frame.height] == ["retrieval"]
@@ -274,6 +286,21 @@ def test_without_a_baseline_there_is_no_panel_of_gains():
     assert len(coincidence_figure(INSIGHT.attention.model_copy(update={"systems": {"mtl": alone}}), ["mtl"]).axes) == 2
 
 
+def test_the_overlap_of_chance_is_that_of_the_cells_of_each_system():
+    mtl = INSIGHT.attention.systems["mtl"]
+    coarse = mtl.model_copy(update={"cells": (2, 2), "overlap_by_chance": 0.25})
+    both = INSIGHT.attention.model_copy(update={"systems": {"mtl": mtl, "coarse": coarse, "again": mtl}})
+    for attention, expected in ((INSIGHT.attention, [overlap_by_chance(16)]), (both, [overlap_by_chance(16), 0.25])):
+        lines = coincidence_figure(attention, list(attention.systems)).axes[1].lines
+        upright = {line.get_xdata()[0] for line in lines if list(line.get_ydata()) == [0, 1]}
+        assert sorted(upright) == expected
+    assert chance_overlap(INSIGHT.attention) == "0.120 for maps of 4 × 4 cells"
+    assert chance_overlap(both) == "0.120 for maps of 4 × 4 cells and 0.250 for maps of 2 × 2 cells"
+    assert chance_overlap(made_insight(systems=("resnet",)).attention) == ""
+    assert {row.system: row.overlap_by_chance for row in coincidence_rows(both)}["coarse"] == 0.25
+    assert "mean overlap 0.300 (by chance 0.250)" in coincidence_label(both)
+
+
 def test_retrieval_stands_beside_chance():
     axes = retrieval_figure(INSIGHT.retrieval, SYSTEMS).axes[0]
     (ticks,) = [line for line in axes.lines if line.get_marker() == "|"]
@@ -295,6 +322,7 @@ def test_the_page_has_both_sections_with_numbers_and_findings(tmp_path):
         assert item.sentence in text
     for guide in insight_guide(INSIGHT):
         assert guide in text
+    assert "overlap by 0.120 for maps of 4 × 4 cells on average" in text
     mtl = INSIGHT.retrieval.systems["mtl"].site_map_at_r
     assert f"{number(mtl.value)} {interval(mtl.low, mtl.high)}" in text
     assert text.index("Attention mtl: the maps of") < text.index("Retrieval How alike") < text.index("Machine-made labels A model")

@@ -38,7 +38,8 @@ class LesionCoincidence(_Result):
     Attributes:
         lesion: The lesion.
         correlation: Pearson's, of the two maps over their cells.
-        overlap: Intersection over union of the cells where each is highest, the top 20 %; 0.11 by chance.
+        overlap: Intersection over union of the cells where each is highest, the top 20 %; for chance see
+            `SystemAttention.overlap_by_chance`.
         shortcut: Whether the two maps are nearly the same, by the thresholds of the evaluation.
     """
 
@@ -85,7 +86,7 @@ class Coincidence(_Result):
     """The maps of lesions and sites of one system.
 
     Attributes:
-        correlation: Over all pairs of a photograph and a lesion that people labelled.
+        correlation: Over photographs, each with the mean of its lesions that people labelled.
         overlap: The same.
         lesions: One by one, those that no tested photograph shows left out.
         gains: Against each baseline of the run.
@@ -177,12 +178,14 @@ class SystemAttention(_Result):
     Attributes:
         method: ``cam``, exact, or ``grad-cam``, an approximation.
         cells: Rows and columns of its maps of the centre crop.
+        overlap_by_chance: Of the highest 20 % of so many cells in two maps that know nothing of each other, on average.
         coincidence: None without two heads, or where no photograph shows a lesion.
         heads: By task; none where no photograph was drawn.
     """
 
     method: Literal["cam", "grad-cam"]
     cells: tuple[int, int]
+    overlap_by_chance: float
     coincidence: Coincidence | None
     heads: dict[str, HeadAttention]
 

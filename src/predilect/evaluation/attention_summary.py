@@ -31,6 +31,7 @@ from predilect.evaluation.group_means import GroupMean, group_mean, paired_diffe
 from predilect.evaluation.intervals import MIN_POSITIVE_GROUPS
 from predilect.evaluation.measures import counted_classes
 from predilect.evaluation.metrics import Floats
+from predilect.evaluation.overlap import overlap_by_chance
 from predilect.labels.tasks import LESION
 from predilect.predictions import Predictions, Truth
 
@@ -125,6 +126,7 @@ def evaluate_attention(
         found[name] = SystemAttention(
             method=tables.method,
             cells=tables.cells,
+            overlap_by_chance=overlap_by_chance(tables.cells[0] * tables.cells[1]),
             coincidence=_coincidence(truth, by_lesion, gains, resampling) if by_lesion.height else None,
             heads={task: _head(tables, task, resampling) for task in tables.curves["task"].unique(maintain_order=True)},
         )

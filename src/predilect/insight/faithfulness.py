@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2 import functional as tv
 
 from predilect.evaluation.metrics import Floats, ratio
+from predilect.evaluation.overlap import TOP_SHARE, n_highest
 from predilect.insight.attention import AttentionMap, Explainer, whole_photograph
 from predilect.randomness import stream_seed
 from predilect.recipe import Recipe
@@ -234,10 +235,10 @@ def rank_similarity(first: ArrayLike, second: ArrayLike) -> Floats:
     return correlation(one, other)
 
 
-def overlap(first: ArrayLike, second: ArrayLike, share: float = 0.2) -> Floats:
+def overlap(first: ArrayLike, second: ArrayLike, share: float = TOP_SHARE) -> Floats:
     """Intersection over union of the places where two maps are highest.
 
-    Two maps that know nothing of each other have share / (2 - share) on average, or nearly so: 0.11 for the top 20 %.
+    What two maps have that know nothing of each other, `evaluation.overlap.overlap_by_chance` tells.
 
     Args:
         first: (..., h, w).
@@ -250,10 +251,8 @@ def overlap(first: ArrayLike, second: ArrayLike, share: float = 0.2) -> Floats:
     Raises:
         ValueError: If shapes differ or the share is not between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share {share} must be between 0 and 1")
     one, other = _places(first, second)
-    n_top = max(1, round(share * one.shape[-1]))
+    n_top = n_highest(one.shape[-1], share)
     tops = [values >= np.sort(values, axis=-1)[..., -n_top, None] for values in (one, other)]
     shared = ratio((tops[0] & tops[1]).sum(axis=-1), (tops[0] | tops[1]).sum(axis=-1))
     return np.where((_spread(one) == 0) | (_spread(other) == 0), np.nan, shared)

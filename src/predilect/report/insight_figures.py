@@ -20,10 +20,7 @@ from predilect.report.rows import HEAD, Series, draw_dots, handles, legend, name
 from predilect.report.style import DOUBLE_COLUMN, FAINT, INK, SERIES, SINGLE_COLUMN, new_figure, shortened
 from predilect.report.wording import Estimate
 
-__all__ = ["OVERLAP_BY_CHANCE", "coincidence_figure", "faithfulness_figure", "retrieval_figure"]
-
-OVERLAP_BY_CHANCE = 0.2 / 1.8
-"""Overlap of the top 20 % of two maps that know nothing of each other, on average."""
+__all__ = ["coincidence_figure", "faithfulness_figure", "retrieval_figure"]
 
 # The network's own map stands out; the two that know nothing of it are told apart by their lines.
 _LOOKS: Mapping[str, tuple[str, str, Literal["-", "--", ":"]]] = {
@@ -119,7 +116,8 @@ def coincidence_figure(attention: AttentionEvaluation, order: Sequence[str]) -> 
     panels[0].set_xlim(-1, 1)
     panels[0].axvline(0, color=FAINT, linewidth=0.7, zorder=1.2)
     panels[1].set_xlim(0, 1)
-    panels[1].axvline(OVERLAP_BY_CHANCE, color=FAINT, linewidth=0.7, zorder=1.2)
+    for chance in sorted({attention.systems[system].overlap_by_chance for system in systems}):  # as many as there are sizes of maps
+        panels[1].axvline(chance, color=FAINT, linewidth=0.7, zorder=1.2)
     if gains:
         _gains(
             panels[2],

@@ -58,10 +58,11 @@ class MeasureTable:
 
 @dataclass(frozen=True, slots=True)
 class CoincidenceRow:
-    """One lesion of one system: how much its map and the site's coincide, and what it gained against the first baseline, if any."""
+    """One lesion of one system: how much its map and the site's coincide, and would by chance, and its gain against the first baseline, if any."""
 
     system: str
     lesion: LesionCoincidence
+    overlap_by_chance: float
     gain: LesionCoincidenceGain | None
 
 
@@ -94,8 +95,9 @@ def attention_tables(attention: AttentionEvaluation) -> list[MeasureTable]:
     heads = {f"{name}, {task}": head for name, task, head in explained_heads(attention)}
     areas = ("area", "− random", "− middle")
     found: Mapping[tuple[str, tuple[str, ...]], Mapping[str, tuple[Estimate, ...]]] = {
-        ("maps of lesions and site", ("correlation", "overlap")): {
-            name: (_estimate(item.correlation), _estimate(item.overlap)) for name, item in coinciding.items()
+        ("maps of lesions and site", ("correlation", "overlap", "by chance")): {
+            name: (_estimate(item.correlation), _estimate(item.overlap), Estimate(attention.systems[name].overlap_by_chance))
+            for name, item in coinciding.items()
         },
         ("deletion, a small area for true maps", areas): {
             name: _areas(head.perturbation, "deletion") for name, head in heads.items()
@@ -123,7 +125,7 @@ def coincidence_rows(attention: AttentionEvaluation) -> list[CoincidenceRow]:
         gains = {item.lesion: item for pair in system.coincidence.gains[:1] for item in pair.lesions}
         lesions = [item for item in system.coincidence.lesions if item.correlation.value is not None]
         ranked = sorted(lesions, key=lambda item: -(item.correlation.value or 0.0))
-        rows += [CoincidenceRow(name, item, gains.get(item.lesion)) for item in ranked]
+        rows += [CoincidenceRow(name, item, system.overlap_by_chance, gains.get(item.lesion)) for item in ranked]
     return rows
 
 
@@ -138,6 +140,7 @@ def insight_frames(insight: Insight) -> dict[str, pl.DataFrame]:
                 "lesion": row.lesion.lesion,
                 **_flat("correlation", row.lesion.correlation.model_dump()),
                 **_flat("overlap", row.lesion.overlap.model_dump()),
+                "overlap_by_chance": row.overlap_by_chance,
                 "shortcut": row.lesion.shortcut,
                 "gain": None if row.gain is None else row.gain.gain,
                 "gain_low": None if row.gain is None else row.gain.gain_low,

@@ -21,6 +21,7 @@ __all__ = [
     "MEASURE_TITLES",
     "attention_findings",
     "attention_label",
+    "chance_overlap",
     "coincidence_label",
     "explained_heads",
     "insight_guide",
@@ -165,6 +166,16 @@ def explained_heads(attention: AttentionEvaluation) -> list[tuple[str, str, Head
     return [(name, task, head) for name, system in attention.systems.items() for task, head in system.heads.items()]
 
 
+def chance_overlap(attention: AttentionEvaluation) -> str:
+    """How much two maps that know nothing of each other overlap, for each number of cells of systems with two heads; nothing without any."""
+    found = {
+        system.cells: f"{number(system.overlap_by_chance)} for maps of {system.cells[0]} × {system.cells[1]} cells"
+        for system in attention.systems.values()
+        if system.coincidence is not None
+    }
+    return listed(list(found.values())) if found else ""
+
+
 def attention_label(attention: AttentionEvaluation) -> str:
     """The figure of deletion and insertion for those who do not see it."""
     said = [
@@ -179,7 +190,8 @@ def attention_label(attention: AttentionEvaluation) -> str:
 def coincidence_label(attention: AttentionEvaluation) -> str:
     """The figure of coincidence for those who do not see it."""
     said = [
-        f"{name}: mean correlation {number(system.coincidence.correlation.value)}, mean overlap {number(system.coincidence.overlap.value)}"
+        f"{name}: mean correlation {number(system.coincidence.correlation.value)}, mean overlap {number(system.coincidence.overlap.value)} "
+        f"(by chance {number(system.overlap_by_chance)})"
         for name, system in attention.systems.items()
         if system.coincidence is not None
     ]

@@ -39,6 +39,7 @@ from predilect.report.insight_tables import coincidence_rows, retrieval_differen
 from predilect.report.insight_wording import (
     MEASURE_TITLES,
     attention_findings,
+    chance_overlap,
     explained_heads,
     insight_guide,
     map_findings,
@@ -269,6 +270,7 @@ def _page(report: Report, drawings: Sequence[Drawing], tables: Sequence[str]) ->
         map_findings=[] if insight is None else map_findings(insight.attention),
         heads=[] if insight is None else explained_heads(insight.attention),
         coincidence=[] if insight is None else coincidence_rows(insight.attention),
+        chance_overlap="" if insight is None else chance_overlap(insight.attention),
         retrieval_findings=[] if insight is None else retrieval_findings(insight.retrieval),
         retrieval_differences=[] if insight is None else retrieval_differences(insight.retrieval),
         retrieval_rows=[] if insight is None else retrieval_rows(insight.retrieval),
