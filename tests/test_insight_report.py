@@ -31,7 +31,7 @@ from predilect.report.insight_wording import (
 )
 from predilect.report.report import build_report, write_report
 from predilect.report.style import SERIES, styled
-from predilect.report.wording import Estimate, interval, number
+from predilect.report.wording import Estimate, interval, number, signed
 from test_report import Page
 
 INSIGHT = made_insight(12)
@@ -101,18 +101,21 @@ def test_maps_are_judged_against_each_baseline_by_their_intervals():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word", "claimed"),
+    ("low", "high", "p", "word", "claimed"),
     [
-        (-0.1, -0.05, "more than", True),
-        (0.05, 0.1, "less than", True),
-        (-0.1, 0.1, "any better than", False),
-        (None, None, "any better than", False),
+        (-0.1, -0.05, 0.001, "more than", True),
+        (-0.1, -0.05, 0.06, "(deletion); interval and p disagree against", False),
+        (0.05, 0.1, 0.001, "less than", True),
+        (0.05, 0.1, 0.05, "(deletion); interval and p disagree against", False),
+        (-0.1, 0.1, 0.2, "any better than", False),
+        (-0.1, 0.0, 0.04, "(deletion); interval and p disagree against", False),
+        (None, None, None, "any better than", False),
     ],
 )
-def test_a_map_is_called_true_only_where_deletion_is_clearly_faster(low, high, word, claimed):
+def test_a_map_is_called_true_only_where_deletion_is_clearly_faster(low, high, p, word, claimed):
     system = INSIGHT.attention.systems["resnet"]
     head = system.heads["lesion"]
-    difference = PairedDifference(difference=0.0, low=low, high=high, p=None, n_images=9, n_groups=9)
+    difference = PairedDifference(difference=0.0, low=low, high=high, p=p, n_images=9, n_groups=9)
     comparisons = [
         item.model_copy(update={"difference": difference}) for item in head.perturbation.comparisons if item.curve == "deletion"
     ]
@@ -120,7 +123,27 @@ def test_a_map_is_called_true_only_where_deletion_is_clearly_faster(low, high, w
     changed = INSIGHT.attention.model_copy(update={"systems": {"resnet": system.model_copy(update={"heads": {"lesion": head}})}})
     found = map_findings(changed)[0]
     assert word in found.sentence
+    assert ("interval and p disagree" in found.sentence) == ("disagree" in word)
     assert found.claimed == claimed
+
+
+def test_what_is_not_claimed_of_one_curve_leaves_the_others():
+    system = INSIGHT.attention.systems["mtl"]
+    head = system.heads["lesion"]
+    doubted = [
+        item.model_copy(update={"difference": item.difference.model_copy(update={"p": 0.2})})
+        if (item.curve, item.baseline) == ("insertion", "gaussian")
+        else item
+        for item in head.perturbation.comparisons
+    ]
+    head = head.model_copy(update={"perturbation": head.perturbation.model_copy(update={"comparisons": tuple(doubted)})})
+    changed = INSIGHT.attention.model_copy(update={"systems": {"mtl": system.model_copy(update={"heads": {"lesion": head}})}})
+    found = map_findings(changed)[0]
+    assert found.claimed
+    assert found.sentence.endswith(
+        "more than random maps (deletion and insertion) and the middle of the photograph (deletion) would; not shown to differ from the "
+        "middle of the photograph (insertion); interval and p disagree against the middle of the photograph (insertion)."
+    )
 
 
 def test_maps_that_random_weights_give_too_are_told():
@@ -198,7 +221,9 @@ def test_the_guide_says_what_was_done():
     both, maps, checks = insight_guide(INSIGHT)
     assert "900 tested photographs" in both
     assert "not why" in maps
+    assert "on the centre crop, of each lesion that a photograph is known to show" in maps
     assert "100 tested photographs" in checks
+    assert "the network predicts: deletion and insertion on the whole photograph, random weights on its centre crop." in checks
     assert len(insight_guide(made_insight(checked=False))) == 2
 
 
@@ -228,7 +253,12 @@ def test_tables_hold_the_numbers_and_end_with_chance():
 def test_frames_have_a_row_for_each_number():
     frames = insight_frames(INSIGHT)
     assert {name: frame.height for name, frame in frames.items()} == {
-        "coincidence": 12, "perturbation": 4 * 3 * 2 * 11, "randomisation": 4 * 3, "retrieval": 3 * 6, "retrieval_comparisons": 3 * 6,
+        "coincidence": 12, "perturbation": 4 * 3 * 2 * 11, "perturbation_comparisons": 4 * 2 * 2, "randomisation": 4 * 3,
+        "retrieval": 3 * 6, "retrieval_comparisons": 3 * 6,
+    }  # fmt: skip
+    expected = INSIGHT.attention.systems["mtl"].heads["site"].perturbation.comparisons[3]
+    assert frames["perturbation_comparisons"].row(-1, named=True) == {
+        "system": "mtl", "task": "site", "curve": "insertion", "baseline": "gaussian", **expected.difference.model_dump(),
     }  # fmt: skip
     row = frames["coincidence"].row(0, named=True)
     assert (row["lesion"], row["correlation"], row["shortcut"], row["correlation_n_images"]) == (
@@ -323,6 +353,8 @@ def test_the_page_has_both_sections_with_numbers_and_findings(tmp_path):
     for guide in insight_guide(INSIGHT):
         assert guide in text
     assert "overlap by 0.120 for maps of 4 × 4 cells on average" in text
+    first = INSIGHT.attention.systems["resnet"].heads["lesion"].perturbation.comparisons[0].difference
+    assert f"{signed(first.difference)} {interval(first.low, first.high)} p < 0.001" in text
     mtl = INSIGHT.retrieval.systems["mtl"].site_map_at_r
     assert f"{number(mtl.value)} {interval(mtl.low, mtl.high)}" in text
     assert text.index("Attention mtl: the maps of") < text.index("Retrieval How alike") < text.index("Machine-made labels A model")

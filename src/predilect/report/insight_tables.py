@@ -35,7 +35,7 @@ __all__ = [
     "retrieval_rows",
 ]
 
-INSIGHT_TABLES = ("coincidence", "perturbation", "randomisation", "retrieval", "retrieval_comparisons")
+INSIGHT_TABLES = ("coincidence", "perturbation", "perturbation_comparisons", "randomisation", "retrieval", "retrieval_comparisons")
 """File stems of the frames."""
 
 
@@ -157,6 +157,11 @@ def insight_frames(insight: Insight) -> dict[str, pl.DataFrame]:
                 ("insertion", head.perturbation.maps[kind].insertion),
             )
             for share, value, low, high in zip(head.perturbation.shares, *_columns(means), strict=True)
+        ),
+        "perturbation_comparisons": _frame(
+            {"system": name, "task": task, "curve": item.curve, "baseline": item.baseline, **item.difference.model_dump()}
+            for name, task, head in heads
+            for item in head.perturbation.comparisons
         ),
         "randomisation": _frame(
             {"system": name, "task": task, "measure": measure, **getattr(head.randomisation, measure).model_dump()}

@@ -60,7 +60,8 @@ def attention_findings(attention: AttentionEvaluation) -> list[Finding]:
 def map_findings(attention: AttentionEvaluation) -> list[Finding]:
     """Whether the maps of each head are true.
 
-    A claim needs a 95 % interval that lies wholly on one side: of 0 for the curves, of that of unrelated maps for random weights.
+    For the curves a claim needs a 95 % interval that lies wholly on one side of 0, and a p below 0.05; for random weights an interval
+    that lies above that of unrelated maps.
     """
     found = []
     for name, task, head in explained_heads(attention):
@@ -71,22 +72,27 @@ def map_findings(attention: AttentionEvaluation) -> list[Finding]:
 
 def _perturbed(what: str, comparisons: Sequence[CurveComparison]) -> Finding:
     """Whether maps point at what counts: in deletion the area is smaller than a baseline's, in insertion larger."""
-    judged: dict[str, dict[str, list[str]]] = {"more": {}, "less": {}, "unclear": {}}
+    sides = {1: "more", -1: "less", 0: "unclear"}
+    judged: dict[str, list[CurveComparison]] = {side: [] for side in sides.values()}
     for item in comparisons:
         sign = -1 if item.curve == "deletion" else 1
-        low, high = item.difference.low, item.difference.high
-        side = "unclear"
-        if low is not None and high is not None and low * high > 0:
-            side = "more" if sign * low > 0 else "less"
-        judged[side].setdefault(_BASELINES[item.baseline], []).append(item.curve)
-    named = {
-        side: listed([f"{name} ({listed(curves)})" for name, curves in found.items()]) for side, found in judged.items() if found
-    }
+        judged[sides[sign * shown_side(item.difference.low, item.difference.high, item.difference.p)]].append(item)
+    named = {side: _against(found) for side, found in judged.items() if found}
+    doubtful = [item for item in comparisons if disagree(item.difference.low, item.difference.high, item.difference.p)]
+    why = f"; interval and p disagree against {_against(doubtful)}" if doubtful else ""
     said = [f"{side} than {named[side]} would" for side in ("more", "less") if side in named]
     if not said:
-        return Finding(f"{what}: not shown to point at what counts any better than {named['unclear']}.", claimed=False)
+        return Finding(f"{what}: not shown to point at what counts any better than {named['unclear']}{why}.", claimed=False)
     rest = f"; not shown to differ from {named['unclear']}" if "unclear" in named else ""
-    return Finding(f"{what} point at what counts {' and '.join(said)}{rest}.", claimed=True)
+    return Finding(f"{what} point at what counts {' and '.join(said)}{rest}{why}.", claimed=True)
+
+
+def _against(comparisons: Sequence[CurveComparison]) -> str:
+    """The baselines, each with the curves in which it is meant."""
+    curves: dict[str, list[str]] = {}
+    for item in comparisons:
+        curves.setdefault(_BASELINES[item.baseline], []).append(item.curve)
+    return listed([f"{name} ({listed(found)})" for name, found in curves.items()])
 
 
 def _randomised(what: str, found: Randomisation) -> Finding:
@@ -221,14 +227,15 @@ def insight_guide(insight: Insight) -> list[str]:
     ]
     if attention.systems:
         guide.append(
-            "Attention maps are those of the centre crop, of the true class where it is known, else of the predicted one. They tell on which "
-            "places a score rests, not why, and nothing of whether it is right. Two maps that coincide may mean a shortcut, or that lesion "
-            "and site are seen at the same place, as a lesion that fills the photograph is."
+            "Attention maps tell on which places a score rests, not why, and nothing of whether it is right. Whether two of them coincide is "
+            "seen on the centre crop, of each lesion that a photograph is known to show, and of its site, or where that is not known the "
+            "predicted one. Two maps that coincide may mean a shortcut, or that lesion and site are seen at the same place, as a lesion that "
+            "fills the photograph is."
         )
     if any(system.heads for system in attention.systems.values()):
         guide.append(
             f"Deletion, insertion and random weights were tried on {attention.sample:,} tested photographs, the same for each system, with the "
-            "class that the network predicts. A photograph with places blurred is like none that the network knows: the areas compare "
+            "class that the network predicts: deletion and insertion on the whole photograph, random weights on its centre crop. A photograph with places blurred is like none that the network knows: the areas compare "
             "orders of the same places with each other and mean nothing by themselves."
         )
     return guide
