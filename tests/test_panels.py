@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,24 @@ def test_a_panel_replaces_no_photograph(tmp_path):
     with pytest.raises(InsightError, match=r"the panel of .*a\.jpg would replace the photograph .*a\.attention\.png"):
         find_photographs(paths, tmp_path)
     assert len(find_photographs(paths, tmp_path / "out")[0]) == 2
+
+
+@pytest.mark.parametrize("out", [".", "", "deep/.."])
+def test_a_panel_replaces_no_photograph_however_the_folder_is_spelled(tmp_path, monkeypatch, out):
+    paths = [photograph(tmp_path / "a.jpg"), photograph(tmp_path / "a.attention.png")]
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given in (paths, [paths[0], Path("a.attention.png")]):
+        with pytest.raises(InsightError, match=r"would replace the photograph .*a\.attention\.png"):
+            find_photographs(given, Path(out))
+    assert len(find_photographs(paths, Path("out"))[0]) == 2
+
+
+def test_a_panel_replaces_no_photograph_in_a_folder_with_another_name(tmp_path):
+    paths = [photograph(tmp_path / "in" / "a.jpg"), photograph(tmp_path / "in" / "a.attention.png")]
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(InsightError, match="would replace the photograph"):
+        find_photographs(paths, tmp_path / "link")
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

@@ -58,8 +58,9 @@ def find_photographs(paths: Sequence[Path], out: Path) -> tuple[dict[str, Path],
             name = f"{path.stem}-{times[path.stem] + 1}"
         taken.add(name.casefold())
         files[name] = path
+    whole = {path.resolve() for path in files.values()}  # a file has many spellings: a.jpg, ./a.jpg, /x/a.jpg
     for name, replaced in ((name, out / f"{name}{_PANEL}") for name in files):
-        if replaced in given.files:
+        if replaced.resolve() in whole:
             raise InsightError(
                 f"the panel of {files[name]} would replace the photograph {replaced}; choose another folder than {out}"
             )
