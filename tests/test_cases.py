@@ -221,6 +221,16 @@ def test_removed_and_changed_weights_are_named(loose, made_run, fabric):
         folds.network("mtl", 1, 9)
 
 
+def test_missing_weights_of_a_later_fold_are_told_before_any_work(loose, made_run, fabric, monkeypatch):
+    folds = TrainedFolds.of(loose, made_run.atlas, made_run.splits)
+    last = max(loose.info["folds"])
+    one, other = (str(folds.truth.image_ids[folds.tested(fold)[0]]) for fold in (0, last))
+    loose.fold_weights("mtl", 1, last).unlink()
+    monkeypatch.setattr(cases, "embed", lambda *_args, **_options: pytest.fail("a network looked"))
+    with pytest.raises(RunError, match=rf"fold-{last}/checkpoint/weights\.safetensors: there is no such file"):
+        make_cases(folds, "mtl", 1, CaseChoice((one, other)), fabric=fabric)
+
+
 def test_another_atlas_and_other_folds_are_refused(made_run, loose):
     other = replace(made_run.atlas, content_hash="0" * 64)
     with pytest.raises(RunError, match="was made with the atlas 'small' in another state"):

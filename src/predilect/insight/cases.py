@@ -93,6 +93,8 @@ def make_cases(
     wanted = np.unique(np.concatenate([positions for _, _, positions in chosen]))
     fold_of = folds.folds[tested.rows[wanted]]
     answering = {fold: len(folds.learnt(fold)) for fold in np.unique(fold_of).tolist()}
+    for fold in answering:
+        folds.run.fold_weights(system, seed, fold)  # all of them, before minutes of work on the first
     cases: dict[int, Case] = {}
     with folds.atlas.images() as images:
         for fold, before in zip(answering, accumulate(answering.values(), initial=0), strict=False):
