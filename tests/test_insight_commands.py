@@ -13,6 +13,7 @@ from conftest import SMALL_TAXONOMY
 from made_serving import made_bundle
 from predilect.cli import main
 from predilect.insight.retrieval import EmbeddingIndex
+from predilect.predictions import Truth
 
 
 def leave(*arguments):
@@ -223,6 +224,39 @@ def test_the_recall_of_an_approximate_search_is_printed(place, capsys, monkeypat
     assert "search    approximate, finds 97.2 % of the exact 5 nearest" in capsys.readouterr().out
     assert leave(*arguments, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["search"]["recall"] == 0.9725
+
+
+def test_an_approximate_search_among_many_finds_what_the_exact_one_does(place, tmp_path, capsys):
+    """Two thousand made vectors; five of them lie about the photograph's own, and so in the cell that is searched first."""
+    bundle = shutil.copytree(place / "run" / "bundle", tmp_path / "bundle")
+    photograph = place / "photographs" / "1.jpg"
+    known = EmbeddingIndex.load(bundle / "index")
+    own = known.embeddings[known.photos.image_ids.tolist().index("p004")]  # the same photograph
+    rng = np.random.default_rng(0)
+    spread = known.embeddings.std()
+    vectors = rng.normal(known.embeddings.mean(), 4 * spread, (2000, len(own))).astype(np.float32)
+    near = rng.permutation(2000)[:5]
+    vectors[near] = own + spread * 0.01 * np.arange(1, 6)[:, None].astype(np.float32)
+    labels = {task: np.repeat(rows[:1], 2000, axis=0) for task, rows in known.photos.values.items()}
+    photos = Truth(np.array([f"v{k:04}" for k in range(2000)]), known.photos.labels, labels, None, pl.DataFrame())
+    EmbeddingIndex(vectors, photos, known.model, atlas="made").save(bundle / "index")
+    arguments = ("similar", bundle, photograph, "-k", 5)
+    answers = []
+    for options in ((), ("--approximate",)):
+        assert leave(*arguments, *options, "--format", "json") == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    exact, approximate = answers
+    assert [case["image_id"] for case in exact["cases"]] == [f"v{k:04}" for k in near]
+    assert approximate["cases"] == exact["cases"]
+    assert exact["search"]["recall"] is None
+    recall = approximate["search"]["recall"]
+    assert 0.9 <= recall <= 1
+    assert leave(*arguments, "--approximate") == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"search    approximate, finds {100 * recall:.1f} % of the exact 5 nearest, by Euclidean distance, among 2,000 photographs of made"
+        in shown
+    )
 
 
 # --- cases
