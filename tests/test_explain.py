@@ -22,6 +22,7 @@ from predilect.evaluation.retrieval import MEASURES
 from predilect.files import read_json
 from predilect.insight import explain, one_fold
 from predilect.insight.explain import explain_folds, sampled_rows, summarise
+from predilect.randomness import stream_seed
 from predilect.recipe import Preprocessing, system
 from predilect.report.wording import number
 from predilect.run import Run
@@ -31,6 +32,7 @@ from predilect.training.devices import make_fabric
 from predilect.training.folds import TrainedFolds
 from predilect.training.inference import embed
 from predilect.training.start import start_run
+from predilect.vision.network import build_network
 from predilect.vision.transforms import central_square
 
 SAMPLE = 6
@@ -176,13 +178,58 @@ def test_the_same_photographs_are_checked_for_all_systems(found, trained):
         assert ends.select("deletion", "insertion").unique().rows() == [(1, 1)]
 
 
-def test_maps_are_compared_with_random_weights_and_with_other_photographs(found):
-    frame = pl.concat([fold.tables["randomisation"] for fold in found.folds.values()])
-    values = frame.drop_nulls().select("rank_correlation", "unrelated").to_numpy()
-    assert len(values) > SAMPLE  # one head and two
-    assert np.abs(values).max() <= 1
-    assert (values < 0.99).all(axis=0).any()
-    assert (np.abs(values[:, 1]) < 1).any()  # no map is held against itself
+def map_by_hand(network, data, task, k):
+    """(3, 3) the map of one class on the centre crop."""
+    pixels = torch.from_numpy(central_square(data, network.preprocessing)[:, 2:98, 2:98].copy())[None]
+    with torch.no_grad():
+        features = network((pixels.float() / 255 - 0.5) / 0.25).feature_map[0].double().numpy()
+    return np.tensordot(network.heads[task].weight[k].detach().double().numpy(), features, axes=1)
+
+
+def random_by_hand(trained, name, stream):
+    """A network that was never trained, with blocks that do something."""
+    labels = trained.truth.labels.restricted_to(trained.run.info["systems"][name]["tasks"])
+    network = build_network(labels, trained.recipe(name), stream)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_maps_are_compared_with_random_weights_and_with_other_photographs(found, trained, name):
+    """Against maps made by hand; those of the weights that the training started from would give other numbers."""
+    images, sampled, groups = trained.atlas.images(), sampled_rows(trained, SAMPLE), trained.truth.group_indices()
+    networks = [random_by_hand(trained, name, stream) for stream in (stream_seed(1, "random network"), 1)]
+    apart, n_compared = [], 0
+    for fold in range(3):
+        network, table = trained.network(name, 1, fold), found.folds[name, 1, fold].tables["randomisation"]
+        rows = sampled[np.isin(sampled, trained.tested(fold))]
+        partner = one_fold._strangers(groups[rows])
+        for task in network.labels.names:
+            of_task = table.filter(task=task)
+            assert of_task["image_id"].to_list() == trained.truth.image_ids[rows].tolist()
+            classes = [network.labels[task].index(item) for item in of_task["class"]]
+            maps = [map_by_hand(network, images[row], task, k) for row, k in zip(rows, classes, strict=True)]
+            for at, (row, k) in enumerate(zip(rows, classes, strict=True)):
+                expected, started = (
+                    spearmanr(maps[at].ravel(), map_by_hand(other, images[row], task, k).ravel()).statistic for other in networks
+                )
+                assert of_task["rank_correlation"][at] == pytest.approx(
+                    expected, abs=0.02
+                )  # two cells nearly equal may change places
+                apart.append(abs(started - expected))
+                other = partner[at]
+                if groups[rows[other]] == groups[row]:
+                    assert of_task["unrelated"][at] is None
+                    continue
+                # The other photograph's map is of the class predicted for that.
+                unrelated = spearmanr(maps[at].ravel(), maps[other].ravel()).statistic
+                assert of_task["unrelated"][at] == pytest.approx(unrelated, abs=0.02)
+                n_compared += 1
+    assert len(apart) == SAMPLE * len(network.labels.names)
+    assert max(apart) > 0.2
+    assert n_compared
 
 
 def test_a_map_is_compared_with_that_of_another_group():

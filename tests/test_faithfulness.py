@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import pearsonr, spearmanr
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from predilect.insight.attention import Explainer
 from predilect.insight.faithfulness import (
@@ -209,14 +210,42 @@ def test_misuse_of_comparisons():
         overlap(np.zeros((2, 3)), np.zeros((2, 3)), 1.0)
 
 
+def drawn_weights(network):
+    """Parameters that come of a stream of random numbers: not those of a normalisation, nor biases, which begin with a constant."""
+    normalising = {id(values) for module in network.modules() if isinstance(module, _BatchNorm) for values in module.parameters()}
+    return {
+        name: values for name, values in network.named_parameters() if id(values) not in normalising and not name.endswith(".bias")
+    }
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_random_network_has_no_weight_that_the_training_of_the_same_seed_started_from(seed):
+    trained = build_network(MANY, RECIPE, 1)
+    before = {name: values.clone() for name, values in trained.state_dict().items()}
+    of_recipe = RECIPE.model_copy(update={"weights": "pretrained", "frozen_stages": 1})
+    drawn = random_network(trained, of_recipe, seed)
+    started = drawn_weights(build_network(MANY, RECIPE, seed))
+    assert {"heads.lesion.weight", "heads.site.weight"} < set(started)
+    assert len(started) > 10
+    for name, values in drawn_weights(drawn).items():
+        assert values.shape == started[name].shape
+        assert (values == started[name]).double().mean() < 1e-3, name
+        assert values.std() > 0, name
+    scales = [module.weight for module in drawn.modules() if isinstance(module, _BatchNorm)]
+    assert scales
+    assert all((scale == 1).all() for scale in scales)
+    assert all(torch.equal(values, before[name]) for name, values in trained.state_dict().items())
+    again = random_network(trained, of_recipe, seed).state_dict()
+    assert all(torch.equal(values, again[name]) for name, values in drawn.state_dict().items())
+
+
 def test_networks_of_other_weights_have_other_maps():
     """The randomisation check: over many classes the maps of two random networks have nothing in common."""
     fabric = make_fabric("fp32")
     networks = [build_network(MANY, RECIPE, 1)]
-    networks.append(random_network(networks[0], RECIPE.model_copy(update={"weights": "pretrained", "frozen_stages": 1}), 2))
-    for k, network in enumerate(networks):
-        torch.manual_seed(k)
-        network.backbone.init_weights(zero_init_last=False)
+    torch.manual_seed(0)
+    networks[0].backbone.init_weights(zero_init_last=False)  # else its blocks would do nothing
+    networks.append(random_network(networks[0], RECIPE, 1))
     assert networks[1].preprocessing == networks[0].preprocessing
     maps = []
     for network in networks:
