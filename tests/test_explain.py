@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -284,6 +285,23 @@ def test_the_summary_names_weights_systems_and_cost(insight, trained):
         ("mtl", "resnet", measure) for measure in MEASURES
     ]
     assert insight.retrieval.n_queries == len(trained.truth)
+
+
+def test_gains_are_of_the_seeds_whose_maps_are_compared(trained, found, insight, monkeypatch):
+    """A second seed that was not asked for, whose scores are those of other photographs, changes nothing."""
+    of_seed = Run.seed_predictions
+
+    def two_seeds(run, name, seed):
+        known = of_seed(run, name, 1)
+        turned = {task: np.roll(values, 5, axis=0) for task, values in known.scores.items()}
+        return known if seed == 1 else replace(known, scores=turned, seeds=np.full(len(known), seed))
+
+    monkeypatch.setattr(Run, "seed_predictions", two_seeds)
+    run = replace(trained.run, info={**trained.run.info, "seeds": [1, 2]})
+    both = run.system_predictions("mtl")
+    assert sorted(both.by_seed()) == [1, 2]
+    assert list(run.system_predictions("mtl", [2]).by_seed()) == [2]
+    assert summarise(run, found.folds, sample=SAMPLE, command="c").attention == insight.attention
 
 
 def test_a_network_without_maps_is_told_and_still_retrieves(copied, fabric, monkeypatch):

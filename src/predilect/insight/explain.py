@@ -8,6 +8,7 @@ and seeds. What was found in a fold is kept in the run, so that nothing finished
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -86,7 +87,7 @@ def sampled_rows(folds: TrainedFolds, sample: int) -> NDArray[np.int64]:
 
 
 def summarise(run: Run, found: Mapping[Part, FoldInsight], *, sample: int, command: str) -> Insight:
-    """Sum up what was found in all folds, with intervals, and compare systems in pairs.
+    """Sum up what was found in all folds, with intervals, and compare systems in pairs; gains are those of the same seeds.
 
     Args:
         run: The cross-validation, finished.
@@ -95,7 +96,7 @@ def summarise(run: Run, found: Mapping[Part, FoldInsight], *, sample: int, comma
         command: For the record.
 
     Raises:
-        RunError: If the run is not finished, or a file of it was changed.
+        RunError: If a fold with predictions that are needed is not finished, or a file of it was changed.
     """
     truth = run.truth()
     systems, seeds = list(dict.fromkeys(name for name, _, _ in found)), list(dict.fromkeys(seed for _, seed, _ in found))
@@ -111,6 +112,7 @@ def summarise(run: Run, found: Mapping[Part, FoldInsight], *, sample: int, comma
         for name, parts in by_system.items()
     }
     explained = {name: parts for name, parts in by_system.items() if _reason(parts) is None}
+    taught = [pair for pair in run.compared if pair[0] in explained and _teaches_the_site(run, *pair)]
     return Insight(
         command=command,
         weights={
@@ -128,8 +130,8 @@ def summarise(run: Run, found: Mapping[Part, FoldInsight], *, sample: int, comma
         attention=evaluate_attention(
             truth,
             {name: _map_tables(parts) for name, parts in explained.items()},
-            predictions=run.predictions(),
-            pairs=[pair for pair in run.compared if pair[0] in explained and _teaches_the_site(run, *pair)],
+            predictions={name: run.system_predictions(name, seeds) for name in dict.fromkeys(chain.from_iterable(taught))},
+            pairs=taught,
             unexplained={name: reason for name, parts in by_system.items() if (reason := _reason(parts)) is not None},
             seeds=seeds,
             sample=min(sample, len(truth)),

@@ -298,9 +298,10 @@ class Run:
         """
         return {name: self.system_predictions(name) for name in self.shown}
 
-    def system_predictions(self, system: str) -> Predictions:
-        """The out-of-fold predictions of one system or ensemble, all its seeds in one table; see `predictions`."""
-        return Predictions.concatenate([self.seed_predictions(system, seed) for seed in self.info["seeds"]])
+    def system_predictions(self, system: str, seeds: Sequence[int] | None = None) -> Predictions:
+        """The out-of-fold predictions of one system or ensemble, of some or by default all of its seeds in one table; see `predictions`."""
+        chosen = self.info["seeds"] if seeds is None else seeds
+        return Predictions.concatenate([self.seed_predictions(system, seed) for seed in chosen])
 
     def curves(self) -> pl.DataFrame:
         """Losses over the iterations of every training that has begun, as `predilect.run.progress.curves` has them."""
