@@ -442,6 +442,24 @@ def test_the_command_writes_the_summary_and_the_report(copied, insight, monkeypa
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_system_that_the_report_no_longer_shows_is_named(copied, monkeypatch, capsys):
+    monkeypatch.setattr(explain, "explain_fold", forbidden)
+
+    def note(systems):
+        assert left("explain", copied.run.path, copied.atlas.path, "--sample", SAMPLE, "--systems", systems) == 0
+        document = read_json(copied.run.path / "report" / "report.json", InsightError)
+        assert sorted(document["retrieval"]["systems"]) == sorted(systems.split(","))
+        return [line for line in capsys.readouterr().out.splitlines() if "the report showed" in line]
+
+    assert note("resnet") == []  # the first
+    (told,) = note("mtl")
+    assert told.startswith("note      the report showed resnet before and no longer does")
+    assert note("resnet,mtl") == []  # none is missing
+    insight_path(copied.run.path).write_text("{}", encoding="utf-8")  # what nothing can read is only replaced
+    assert note("mtl") == []
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_leaves_out_what_was_found_with_other_weights(copied, insight):
     copied.run.report()
     document = read_json(copied.run.path / "report" / "report.json", InsightError)

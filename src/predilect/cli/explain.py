@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +14,14 @@ from predilect.cli.data import splits_of
 from predilect.cli.device import fabric_of_run
 from predilect.cli.show import command_line, console, counting, counting_each, print_table
 from predilect.cli.train import named, whole_numbers
-from predilect.errors import RunError
+from predilect.errors import InsightError
 from predilect.evaluation.insight import Insight
 from predilect.labels.tasks import LESION, SITE
 from predilect.report.insight_tables import MeasureRow, MeasureTable, attention_tables, retrieval_rows
 from predilect.report.insight_wording import MEASURE_TITLES
-from predilect.report.wording import interval, number
+from predilect.report.wording import interval, listed, number
 from predilect.run import Run
-from predilect.run.insight import insight_path
+from predilect.run.insight import insight_path, shown_insight
 
 __all__ = ["explain_command"]
 
@@ -37,7 +38,8 @@ def explain_command(
     """Say of the networks of a finished cross-validation where they look, whether that is true, and which photographs they hold to be alike.
 
     Each fold's own network looks at its tested photographs, and those of the other folds answer. A fold that is done is not done
-    again; give the same command to go on. The report shows the numbers, RUN/insight/insight.json holds them.
+    again; give the same command to go on. The report shows the numbers, RUN/insight/insight.json holds them: those of the systems and
+    seeds of the last command. To see all beside each other name all; what is done already costs nothing.
 
     Example: `predilect explain runs/clinic atlases/clinic --systems resnet,mtl`
 
@@ -59,8 +61,7 @@ def explain_command(
         folds.recipe(name)  # a system that the run has not is told first
     chosen_seeds = opened.info["seeds"] if seeds is None else whole_numbers(seeds)
     for seed in chosen_seeds:
-        if seed not in opened.info["seeds"]:
-            raise RunError(f"{run} has no seed {seed}: allowed are {', '.join(map(str, opened.info['seeds']))}")
+        folds.check_seed(seed)
     opened.predictions()  # of an unfinished run nothing can be summed up: better told now than hours later
     fabric = fabric_of_run(opened)
     if not fabric.is_global_zero:  # of several processes one is enough
@@ -68,12 +69,26 @@ def explain_command(
     with opened.held(), counting("looking") as tell:
         found = explain_folds(folds, chosen, chosen_seeds, sample=sample, fabric=fabric, on_progress=tell)
         insight = summarise(opened, found, sample=sample, command=command_line())
+        dropped = _dropped(opened, insight)
         insight.write(insight_path(run))
     with counting_each() as tell_each:
         opened.report(on_progress=tell_each)
     _print(insight)
+    if dropped:
+        console.print(
+            f"note      the report showed {listed(dropped)} before and no longer does, for it shows the systems of the last explain; name "
+            f"{'it' if len(dropped) == 1 else 'them'} with --systems, too: what is done is not done again"
+        )
     console.print(f"numbers   {insight_path(run)}")
     console.print(f"report    {run / 'report' / 'report.html'}")
+
+
+def _dropped(run: Run, insight: Insight) -> list[str]:
+    """The systems that the report showed until now, and with the new numbers no longer does."""
+    earlier = None
+    with suppress(InsightError):  # one that nothing can read is only replaced
+        earlier, _ = shown_insight(run.path, run.weights_checksum)
+    return [] if earlier is None else [name for name in earlier.cost if name not in insight.cost]
 
 
 def _print(insight: Insight) -> None:
