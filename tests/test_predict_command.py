@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import pytest
 
 from made_commands import leave, one_line
 from made_run import scores_of_files
-from made_serving import blank, made_bundle, photograph, serving, upload
+from made_serving import blank, fitted_parts, made_bundle, photograph, serving, upload
+from predilect.bundle import write_bundle
 from predilect.cli.predict import _image_ids, _possible
+from predilect.evaluation.fitted_parts import FittedParts
 from predilect.predictions import Predictions
+from predilect.recipe import system
 from predilect.serving.answers import CaseAnswer, LesionAnswer
 from predilect.serving.predictor import Predictor
+from predilect.training.crossval import Refit
 
 FORMS = ("table", "json", "csv", "parquet")
 
@@ -41,6 +46,10 @@ def photographs(tmp_path_factory):
 def answered(capsys, bundle, *arguments, code=0):
     assert leave("predict", bundle.path, *arguments, "--format", "json") == code
     return json.loads(capsys.readouterr().out)
+
+
+def table_rows(path):
+    return (pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)).rows(named=True)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +136,8 @@ def test_a_broken_photograph_is_told_of_in_its_row_and_the_others_go_on(bundle, 
     files = (photographs / "second" / "broken.jpg", photographs / "loose.jpg")
     assert leave("predict", bundle.path, *files, "--format", form, *out) == 1
     shown = capsys.readouterr()
-    reason = one_line(shown.err).removeprefix(f"error {files[0]}: ").strip()
+    told = "".join(line for line in shown.err.splitlines(keepends=True) if not line.startswith("note "))
+    reason = one_line(told).removeprefix(f"error {files[0]}: ").strip()
     assert reason
     if form == "json":
         first, second = json.loads(shown.out)["results"]
@@ -160,13 +170,69 @@ def test_tables_hold_what_is_said_and_are_predictions(bundle, photographs, tmp_p
                 probabilities = {item["name"]: item["probability"] for item in row[key]}
                 expected = [probabilities[name] for name in bundle.labels[task].classes]
                 assert table.scores[task][k].tolist() == pytest.approx(expected, abs=1e-6)
-        cells = (pl.read_csv(out) if form == "csv" else pl.read_parquet(out)).rows(named=True)
-        for row, cell in zip(said, cells, strict=True):
+        for row, cell in zip(said, table_rows(out), strict=True):
             assert cell["name"] == row["name"]
             assert cell["given_site"] == "arm"
             assert (cell["set"] or "") == ";".join(row["set"])
             assert (cell["present"] or "") == ";".join(item["name"] for item in row["lesions"] if item["decision"])
             assert (cell["unsure"], cell["unfamiliar"]) == (row["unsure"], row["unfamiliar"])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("case", [[], ["--case"]])
+def test_a_table_tells_what_is_not_decided_and_not_calibrated_from_what_is_absent(
+    bundle, photographs, tmp_path, capsys, form, case
+):
+    file, out = photographs / "loose.jpg", tmp_path / f"p.{form}"
+    said = answered(capsys, bundle, file, *case)
+    (row,) = said["cases" if case else "results"]
+    known, *rare = bundle.labels["lesion"].classes
+    assert leave("predict", bundle.path, file, *case, "--format", form, "--out", out) == 0
+    cell = table_rows(out)[0]
+    assert set(cell["not_decided"].split(";")) == {item["name"] for item in row["lesions"] if item["decision"] is None} == set(rare)
+    assert set(cell["not_calibrated"].split(";")) == set(rare)
+    assert known not in {*cell["not_decided"].split(";"), *cell["not_calibrated"].split(";")}
+    assert cell["site_calibrated"] is True
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_table_of_a_bundle_without_calibration_says_so_of_each_class(made_run, photographs, tmp_path, capsys, form):
+    out = tmp_path / f"p.{form}"
+    files = (photographs / "loose.jpg", photographs / "second" / "broken.jpg")
+    assert leave("predict", made_run.bundle.path, *files, "--format", form, "--out", out) == 1
+    lesions = set(made_run.bundle.labels["lesion"].classes)
+    cell, broken = table_rows(out)
+    assert set(cell["not_decided"].split(";")) == set(cell["not_calibrated"].split(";")) == lesions
+    assert (cell["present"], cell["site_calibrated"]) == (None, False)
+    assert [broken[name] for name in ("not_decided", "not_calibrated", "site_calibrated")] == [None] * 3
+    assert "note      Probabilities are not calibrated and nothing is decided" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_what_a_table_has_no_place_for_goes_to_standard_error(bundle, photographs, tmp_path, capsys, form):
+    options = [photographs / "first", "--site", "arm", "--case"]
+    notes = answered(capsys, bundle, *options)["notes"]
+    assert len(notes) == 4
+    out = ["--out", tmp_path / "p.parquet"] if form == "parquet" else []
+    assert leave("predict", bundle.path, *options, "--format", form, *out) == 0
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [f"note      {note}" for note in notes]
+    assert "note " not in shown.out  # where programs read
+
+
+def test_a_site_that_is_not_calibrated_is_noted_and_marked(made_run, photographs, tmp_path, capsys):
+    parts = fitted_parts(*(made_run.bundle.labels[task].classes for task in ("lesion", "site")), 1.0)
+    calibration = parts.rule.calibration
+    bare = replace(calibration, site=replace(calibration.site, temperature=None, n_groups=3))
+    refit = Refit(system(made_run.bundle.system, made_run.bundle.recipe), made_run.bundle.network(), made_run.bundle.provenance)
+    fitted = FittedParts(replace(parts.rule, calibration=bare), parts.site_prior)
+    bundle = write_bundle(tmp_path / "bundle", refit, fitted)
+    file, out = photographs / "loose.jpg", tmp_path / "p.parquet"
+    assert (
+        "The site's probabilities are not calibrated: too few groups have a known site." in answered(capsys, bundle, file)["notes"]
+    )
+    assert leave("predict", bundle.path, file, "--format", "parquet", "--out", out) == 0
+    assert table_rows(out)[0]["site_calibrated"] is False
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------------

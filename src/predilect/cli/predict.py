@@ -58,7 +58,7 @@ def predict_command(
             Of each lesion the highest probability counts, of the site the mean.
         tta: What is looked at of a photograph; by default what the bundle was calibrated with.
         format_: table for people; json as the API answers; csv or parquet in the form that evaluate reads, where image_id is the file's name without
-            its ending, with its folders where names repeat.
+            its ending, with its folders where names repeat, and what a reader must know of them goes to standard error.
         out: The file to write instead of printing; parquet needs one.
         runtime: What computes: torch, onnx with the model that `predilect export BUNDLE` made, or onnx=FILE with one elsewhere.
     """
@@ -108,6 +108,8 @@ def _notes(predictor: Predictor) -> list[str]:
     rare = [] if rule is None else [item.name for item in rule.calibration.lesions if item.curve is None]
     if rare:
         notes.append(f"Too rare to be calibrated and decided on: {listed(rare)}.")
+    if rule is not None and rule.calibration.site is not None and rule.calibration.site.temperature is None:
+        notes.append("The site's probabilities are not calibrated: too few groups have a known site.")
     return notes
 
 
@@ -144,7 +146,10 @@ def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> 
     from predilect.serving.files import answer_table
 
     ids = {str(path): name for path, name in _image_ids(list(said.photographs)).items()}
-    table = answer_table(predictor.bundle.labels, answers, {name: ids.get(name, name) for name in answers})
+    names = {name: ids.get(name, name) for name in answers}
+    table = answer_table(predictor.bundle.labels, answers, names, predictor.fitted.calibration)
+    for note in said.notes:  # a table has no place for them, and what is printed of it is read by programs
+        sys.stderr.write(f"note      {note}\n")
     if out is None:
         sys.stdout.write(table.write_csv())
     else:

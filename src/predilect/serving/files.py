@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from predilect.evaluation.calibration import Calibration
 from predilect.labels.tasks import LESION, SITE, LabelSpace
 from predilect.serving.answers import CaseAnswer, PhotographAnswer
 from predilect.serving.predictor import Predictor
@@ -71,18 +72,27 @@ def answer_cases(
     return found
 
 
-def answer_table(labels: LabelSpace, answers: Mapping[str, Answered], image_ids: Mapping[str, str]) -> pl.DataFrame:
+def answer_table(
+    labels: LabelSpace, answers: Mapping[str, Answered], image_ids: Mapping[str, str], calibration: Calibration | None
+) -> pl.DataFrame:
     """One row for each photograph or case, in the form of a predictions table with more columns.
 
     Args:
         labels: The classes.
         answers: By name.
         image_ids: For each name what stands in ``image_id``.
+        calibration: That the answers were made with; None: there is none.
 
     Returns:
         Columns ``image_id``, ``name``, ``error`` (null where there is an answer), the label columns (null where there is none), ``given_site``,
-        ``present`` and ``set`` (lesions joined by ``;``, null where nothing is decided), ``unsure``, ``unfamiliar``, ``uniform``.
+        ``present`` and ``set`` (lesions joined by ``;``, null where nothing is decided), ``not_decided`` (lesions that are neither present
+        nor absent), ``not_calibrated`` (lesions whose number is the network's score), ``site_calibrated`` (null where no site is
+        predicted), ``unsure``, ``unfamiliar``, ``uniform``.
     """
+
+    def covered(task: str, name: str) -> bool:
+        return calibration is not None and calibration.covers(task, name)
+
     rows = []
     for name, answer in answers.items():
         row: dict[str, object] = {"image_id": image_ids[name], "name": name}
@@ -98,6 +108,9 @@ def answer_table(labels: LabelSpace, answers: Mapping[str, Answered], image_ids:
                 "given_site": answer.given_site,
                 "present": ";".join(item.name for item in decided if item.decision) if decided else None,
                 "set": None if answer.set is None else ";".join(answer.set),
+                "not_decided": ";".join(item.name for item in answer.lesions if item.decision is None),
+                "not_calibrated": ";".join(item.name for item in answer.lesions if not covered(LESION, item.name)),
+                "site_calibrated": all(covered(SITE, item.name) for item in answer.site) if answer.site else None,
                 "unsure": answer.unsure,
                 "unfamiliar": answer.unfamiliar,
                 "uniform": answer.uniform,
@@ -107,7 +120,7 @@ def answer_table(labels: LabelSpace, answers: Mapping[str, Answered], image_ids:
     schema = {
         **dict.fromkeys(("image_id", "name", "error"), text),
         **dict.fromkeys(labels.columns, pl.Float32()),
-        **dict.fromkeys(("given_site", "present", "set"), text),
-        **dict.fromkeys(("unsure", "unfamiliar", "uniform"), flag),
+        **dict.fromkeys(("given_site", "present", "set", "not_decided", "not_calibrated"), text),
+        **dict.fromkeys(("site_calibrated", "unsure", "unfamiliar", "uniform"), flag),
     }
     return pl.DataFrame(rows, schema=schema)
