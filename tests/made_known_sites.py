@@ -102,8 +102,13 @@ def made_known_site(n_lesions=25, n_sites=23, *, useless=(), weights=(1.0, 0.5, 
     lesion = made_evaluation(n_lesions, n_sites).systems["mtl"].lesion
     losses = {name: _losses(random.uniform(0.05, 0.4)) for name in lesion.per_class}
     system = KnownSiteSystem(lesion=lesion, mean=_losses(0.2), per_class=losses)
-    names = [f"{name}{state}" for name in ("resnet", "mtl") for state in ("", " calibrated", "+site")]
-    pairs = [(f"{name}+site", other) for name in ("resnet", "mtl") for other in (name, f"{name} calibrated", "prevalence+site")]
+    states = ("", " calibrated", " recalibrated")
+    names = [f"{name}{state}" for name in ("resnet", "mtl") for state in (*states, "+site")]
+    pairs = [
+        (f"{name}+site", other)
+        for name in ("resnet", "mtl")
+        for other in (*(f"{name}{state}" for state in states), "prevalence+site")
+    ]
     pairs += [("mtl+site", "resnet+site"), ("prevalence+site", "prevalence")]
     rows = [*LESIONS[:n_lesions], *MACHINE]
     effects = {
@@ -116,7 +121,7 @@ def made_known_site(n_lesions=25, n_sites=23, *, useless=(), weights=(1.0, 0.5, 
             site_system={"resnet": None, "mtl": "mtl"}[name],
             head_weights=(0.0,) * 3 if name == "resnet" else weights,
             spreads=(0.0,) * 3 if name in useless else (0.4, 0.2, 0.0),
-            recalibrations=(0.0,) * 3,
+            recalibrations=(0.0,) * 3 if name == "resnet" else (0.0, 0.3, 1.0),
         )
         for name in ("resnet", "mtl")
     }

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss
 
 from made_known_sites import drawn, folds_of, predictions_of
 from predilect.errors import TableError
+from predilect.evaluation import site_prior_fit
 from predilect.evaluation.calibration_fit import calibrate_out_of_fold
 from predilect.evaluation.intervals import percentile_interval, resample_groups
 from predilect.evaluation.known_site import BASELINES, condition_on_site, site_prior_on_all
@@ -78,7 +80,7 @@ def test_labels_of_a_fold_change_nothing_that_is_said_of_it(moved, tables):
     here = folds_of(moved.truth)[np.isin(moved.truth.image_ids, tables.truth.image_ids)] == 1
     for name in tables.systems:
         assert turned.systems[name].priors[1] == tables.systems[name].priors[1]
-        for state in ("plain", "calibrated", "conditioned"):
+        for state in ("plain", "calibrated", "recalibrated", "conditioned"):
             before, after = (scores_of(getattr(each.systems[name], state)) for each in (tables, turned))
             for seed in (1, 2):
                 np.testing.assert_array_equal(after[seed][here], before[seed][here])
@@ -108,7 +110,7 @@ def test_only_photographs_of_known_site_are_there_with_their_folds(moved, tables
     np.testing.assert_array_equal(tables.truth.image_ids, moved.truth.image_ids[rows])
     for name, system in tables.systems.items():
         raw = systems_of(moved, seeds=(1, 2))[name].by_seed()
-        for state in (system.plain, system.calibrated, system.conditioned):
+        for state in (system.plain, system.calibrated, system.recalibrated, system.conditioned):
             assert state.labels.names == ("lesion",)
             np.testing.assert_array_equal(state.folds, np.tile(folds_of(moved.truth)[rows], 2))
         for seed, scores in scores_of(system.plain).items():
@@ -137,6 +139,52 @@ def test_for_a_bundle_it_is_fitted_on_all(moved, tables):
         site_prior_on_all(predictions_of(moved, ["site"]), moved.truth)
     with pytest.raises(TableError, match="at least 2"):
         site_prior_on_all(predictions_of(moved, n_folds=1), moved.truth)
+
+
+# --- what is the site's and what a second calibration's ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    """Lesions that the site does not move, but that are far rarer where the site is known: the calibration of all is off there."""
+    found = drawn(n_groups=400, n_lesions=2, strength=0.0, seed=6)
+    random = np.random.default_rng(0)
+    known = random.random(len(found.truth)) < 0.5
+    labels, site = found.truth.values["lesion"].copy(), found.truth.values["site"].copy()
+    labels[known] *= random.random((known.sum(), 2)) < 0.3
+    site[~known] = -1
+    return replace(found, truth=with_values(found.truth, lesion=labels, site=site))
+
+
+def test_what_calibrating_once_more_gives_is_not_called_the_sites(shifted):
+    tables = condition_on_site(shifted.truth, {"mtl": predictions_of(shifted)})
+    system = tables.systems["mtl"]
+    assert all(prior.recalibration > 0 for prior in system.priors.values())
+    assert {prior.spread for prior in system.priors.values()} == {0}
+    scored = score_known_site(tables, n_resamples=200, n_resamples_p=200)
+    assert differences(scored, "mtl+site", "mtl calibrated", "log_loss").high < 0  # which no site gave
+    assert differences(scored, "mtl+site", "mtl recalibrated", "log_loss").difference == 0
+    np.testing.assert_array_equal(system.recalibrated.scores["lesion"], system.conditioned.scores["lesion"])
+
+
+def test_recalibrated_is_fitted_as_with_the_site_but_for_the_site(moved, tables, monkeypatch):
+    system, fold = tables.systems["mtl"], folds_of(moved.truth)[known_rows(moved)]
+    for held_out, prior in system.priors.items():
+        before, after = (scores_of(table)[1][fold == held_out] for table in (system.calibrated, system.recalibrated))
+        assert (prior.recalibration == 0) == np.array_equal(before, after)
+    # Where a and b are free it is a line in the log-odds of each lesion and fold, whatever the site.
+    monkeypatch.setattr(site_prior_fit, "RECALIBRATIONS", (1.0,))
+    freed = condition_on_site(moved.truth, {"mtl": predictions_of(moved)}).systems["mtl"]
+    for held_out, k in itertools.product(range(3), range(3)):
+        z, moved_z = (
+            logit(scores_of(table)[1][fold == held_out, k].astype(float)) for table in (freed.calibrated, freed.recalibrated)
+        )
+        slope, intercept = np.polyfit(z, moved_z, 1)
+        np.testing.assert_allclose(moved_z, intercept + slope * z, atol=1e-4)
+        assert slope != 1
+        # Fitted anew: not what is left of the fit with the site when its theta is taken away.
+        prior = freed.priors[held_out]
+        assert (intercept, slope) != pytest.approx((prior.intercept[k], prior.slope[k]), abs=1e-4)
 
 
 # --- who tells the site ----------------------------------------------------------------------------------------------------
@@ -171,7 +219,7 @@ def test_where_there_is_nothing_to_say_nothing_is_said(small):
     assert list(condition_on_site(small.truth, unfolded).systems) == ["resnet"]
 
 
-@pytest.mark.parametrize("name", ["prevalence", "mtl+site", "mtl calibrated"])
+@pytest.mark.parametrize("name", ["prevalence", "mtl+site", "mtl calibrated", "mtl recalibrated"])
 def test_a_name_that_is_given_here_is_refused(small, name):
     systems = systems_of(small) | {name: predictions_of(small, ["lesion"])}
     with pytest.raises(TableError, match=r"give it another"):
@@ -201,7 +249,7 @@ def test_baselines_are_shares_of_the_other_folds():
 
 def test_a_gain_is_found_where_the_site_moves_lesions(scored):
     for name in ("mtl", "resnet"):
-        pair = (f"{name}+site", f"{name} calibrated")
+        pair = (f"{name}+site", f"{name} recalibrated")
         for metric, better in (("map_class", 1), ("log_loss", -1), ("brier", -1)):
             item = differences(scored, *pair, metric)
             assert better * item.difference > 0
@@ -296,9 +344,11 @@ def test_what_is_compared(scored, tables):
     assert pairs == [
         ("resnet+site", "resnet"),
         ("resnet+site", "resnet calibrated"),
+        ("resnet+site", "resnet recalibrated"),
         ("resnet+site", "prevalence+site"),
         ("mtl+site", "mtl"),
         ("mtl+site", "mtl calibrated"),
+        ("mtl+site", "mtl recalibrated"),
         ("mtl+site", "prevalence+site"),
         ("mtl+site", "resnet+site"),
         ("prevalence+site", "prevalence"),
@@ -321,6 +371,7 @@ def test_effects_are_the_mean_over_folds(tables, scored):
     np.testing.assert_allclose(effects.theta, np.mean([priors[fold].theta for fold in range(3)], axis=0))
     assert effects.head_weights == tuple(priors[fold].head_weight for fold in range(3))
     assert effects.spreads == tuple(priors[fold].spread for fold in range(3))
+    assert effects.recalibrations == tuple(priors[fold].recalibration for fold in range(3))
     assert (scored.n_images, scored.n_groups) == (len(tables.truth), len(np.unique(tables.truth.groups)))
 
 

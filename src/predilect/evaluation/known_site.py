@@ -1,14 +1,18 @@
 """Systems conditioned on the site, by the nesting rule, and what to hold them against: a table of predictions for each.
 
-Given the systems of a run, each of those that predict lesions appears three times, on the photographs whose site is known:
+Given the systems of a run, each of those that predict lesions appears four times, on the photographs whose site is known:
 
     mtl                as the network gave it
     mtl calibrated     without the site
+    mtl recalibrated   what `mtl+site` does with the site withheld: theta = 0, and a and b fitted as there
     mtl+site           the same, conditioned on the site
 
-and beside them stand two that never saw a photograph: ``prevalence``, the share of each lesion, and ``prevalence+site``, its share at
-the site. What is said of fold f is fitted on the other folds: the calibration that is applied to f, and the site prior, on
-scores of the other folds that were calibrated without f and without their own fold. So three folds are needed.
+The site prior may calibrate once more on these photographs, by its a and b. Both of the last two do, under the same penalty; so what
+lies between them is what the site gave. In folds where a and b are left at 0 and 1 `mtl recalibrated` is `mtl calibrated`.
+
+Beside them stand two that never saw a photograph: ``prevalence``, the share of each lesion, and ``prevalence+site``, its share at the
+site. What is said of fold f is fitted on the other folds: the calibration that is applied to f, and the site prior, on scores of the
+other folds that were calibrated without f and without their own fold. So three folds are needed.
 """
 
 from __future__ import annotations
@@ -27,15 +31,20 @@ from predilect.evaluation.metrics import Floats
 from predilect.evaluation.nesting import MatchedSeeds, common_folds
 from predilect.evaluation.site_prior import SitePrior
 from predilect.evaluation.site_prior_fit import fit_site_prior, given_sites
-from predilect.labels.tasks import LESION, SITE
+from predilect.labels.tasks import LESION, SITE, LabelSpace
 from predilect.predictions import Predictions, Truth
 
-__all__ = ["BASELINES", "ConditionedSystem", "KnownSiteTables", "condition_on_site", "site_prior_on_all"]
+__all__ = ["BASELINES", "STATES", "ConditionedSystem", "KnownSiteTables", "condition_on_site", "site_prior_on_all"]
 
 BASELINES = ("prevalence", "prevalence+site")
 """Without a photograph: the share of each lesion, and its share at the site."""
 
+STATES = ("", " calibrated", " recalibrated", "+site")
+"""What stands behind a system's name, in the order of `ConditionedSystem`."""
+
 _FOLDS_NEEDED = 3
+
+_Material = tuple[LabelSpace, dict[str, NDArray[np.float32]], dict[str, NDArray[np.int8]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,6 +54,8 @@ class ConditionedSystem:
     Attributes:
         plain: Lesion scores as the network gave them.
         calibrated: Calibrated.
+        recalibrated: Calibrated, and once more by a and b of a site prior whose theta is 0; they are fitted to the same photographs
+            under the same penalty as those of `priors`.
         conditioned: Calibrated, then conditioned on the site.
         site_system: Whose site head told what the image shows; None where the shares of the sites stood in for one.
         priors: By fold, what conditioned it.
@@ -52,6 +63,7 @@ class ConditionedSystem:
 
     plain: Predictions
     calibrated: Predictions
+    recalibrated: Predictions
     conditioned: Predictions
     site_system: str | None
     priors: Mapping[int, SitePrior]
@@ -133,7 +145,7 @@ def site_prior_on_all(predictions: Predictions, truth: Truth) -> SitePrior:
     fits.matched.fold_numbers(at_least=2)
     if LESION not in fits.matched.tasks or SITE not in truth.labels:
         raise ValueError(f"a site prior needs predicted lesions and known sites, found {', '.join(fits.matched.tasks)}")
-    return _site_prior(fits, fits if SITE in fits.matched.tasks else None, fits.matched.rows())
+    return fit_site_prior(*_material(fits, fits if SITE in fits.matched.tasks else None, fits.matched.rows()))
 
 
 def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int64], tell: Callable[[], None]) -> ConditionedSystem:
@@ -144,19 +156,20 @@ def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int
     calibrated = own.out_of_fold(known)
     sites = None if told is None else told.out_of_fold(known)
     given = given_sites(matched.truth.labels[SITE], matched.truth.values[SITE])[known]
-    conditioned = {seed: scores[LESION].copy() for seed, scores in calibrated.items()}
+    recalibrated, conditioned = ({seed: scores[LESION].copy() for seed, scores in calibrated.items()} for _ in range(2))
     assert matched.folds is not None
     folds = matched.folds[known]
     numbers = np.unique(folds).tolist()
     priors = {}
     with ThreadPoolExecutor() as pool:  # numpy and scipy let other threads run while they count
-        for fold, prior in zip(numbers, pool.map(lambda f: _site_prior(own, told, known[folds != f], [f]), numbers), strict=True):
-            priors[fold] = prior
+        fitted = pool.map(lambda f: _with_and_without(_material(own, told, known[folds != f], [f])), numbers)
+        for fold, pair in zip(numbers, fitted, strict=True):
+            priors[fold] = pair[0]
+            for prior, by_seed in zip(pair, (conditioned, recalibrated), strict=True):
+                here = folds == fold
+                for seed, scores in by_seed.items():
+                    scores[here] = prior.apply(scores[here], None if sites is None else sites[seed][SITE][here], given[here])
             tell()
-    for fold, prior in priors.items():
-        here = folds == fold
-        for seed, scores in conditioned.items():
-            scores[here] = prior.apply(scores[here], None if sites is None else sites[seed][SITE][here], given[here])
 
     def table(scores: Mapping[int, NDArray[np.float32]], what: str) -> Predictions:
         labels = matched.truth.labels.restricted_to([LESION])
@@ -169,6 +182,7 @@ def _conditioned(name: str, fits: Mapping[str, CrossFits], known: NDArray[np.int
     return ConditionedSystem(
         plain=table({seed: part.scores[LESION][known] for seed, part in matched.tables.items()}, "its lesions"),
         calibrated=table({seed: scores[LESION] for seed, scores in calibrated.items()}, "calibrated"),
+        recalibrated=table(recalibrated, "calibrated once more"),
         conditioned=table(conditioned, "conditioned on the site"),
         site_system=site_system,
         priors=priors,
@@ -181,8 +195,14 @@ def _tells_site(other: CrossFits, own: CrossFits) -> bool:
     )
 
 
-def _site_prior(own: CrossFits, told: CrossFits | None, rows: NDArray[np.int64], left_out: Collection[int] = ()) -> SitePrior:
-    """Fit on some rows of folds that are not left out, all seeds pooled, as calibrations are."""
+def _with_and_without(material: _Material) -> tuple[SitePrior, SitePrior]:
+    """A site prior, and the same with the site withheld: theta = 0, and the penalty of a and b that was chosen for the first."""
+    prior = fit_site_prior(*material)
+    return prior, fit_site_prior(*material, spreads=(0.0,), recalibrations=(prior.recalibration,))
+
+
+def _material(own: CrossFits, told: CrossFits | None, rows: NDArray[np.int64], left_out: Collection[int] = ()) -> _Material:
+    """What a site prior is fitted to: some rows of folds that are not left out, all seeds pooled, as calibrations are."""
     _, values, groups = own.matched.pooled(rows)
     truth = own.matched.truth
     lesions = own.nested(rows, left_out)
@@ -191,7 +211,7 @@ def _site_prior(own: CrossFits, told: CrossFits | None, rows: NDArray[np.int64],
         sites = told.nested(rows, left_out)
         scores[SITE] = np.concatenate([sites[seed][SITE] for seed in own.matched.tables])
     sites_known = np.tile(truth.values[SITE][rows], (len(own.matched.tables), 1))
-    return fit_site_prior(truth.labels, scores, {LESION: values[LESION], SITE: sites_known}, groups)
+    return truth.labels, scores, {LESION: values[LESION], SITE: sites_known}, groups
 
 
 def _baselines(truth: Truth, folds: NDArray[np.int64]) -> dict[str, Predictions]:
@@ -206,6 +226,7 @@ def _baselines(truth: Truth, folds: NDArray[np.int64]) -> dict[str, Predictions]
         share = ((labels[others] == 1).sum(axis=0) + 0.5) / ((labels[others] >= 0).sum(axis=0) + 1)
         shares[here] = share
         values = {task: known[others] for task, known in truth.values.items()}
+        # No other constant fits these photographs better, so a and b give nothing here that the site does not.
         prior = fit_site_prior(truth.labels, {LESION: np.broadcast_to(share, labels[others].shape)}, values, groups[others])
         at_site[here] = prior.apply(shares[here], None, given[here])
     return {
@@ -215,7 +236,7 @@ def _baselines(truth: Truth, folds: NDArray[np.int64]) -> dict[str, Predictions]
 
 
 def _check_names(of_lesions: Sequence[str], systems: Mapping[str, Predictions]) -> None:
-    taken = [*BASELINES, *(f"{name}{end}" for name in of_lesions for end in (" calibrated", "+site"))]
+    taken = [*BASELINES, *(f"{name}{end}" for name in of_lesions for end in STATES[1:])]
     for name in systems:
         if name in taken:
             raise TableError(

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from predilect.evaluation.evaluate import evaluate
 from predilect.evaluation.intervals import MIN_POSITIVE_GROUPS, bootstrap_p, holm, percentile_interval, resample_groups
-from predilect.evaluation.known_site import BASELINES, ConditionedSystem, KnownSiteTables
+from predilect.evaluation.known_site import BASELINES, STATES, ConditionedSystem, KnownSiteTables
 from predilect.evaluation.measures import counted_classes
 from predilect.evaluation.metrics import Floats, mean_defined, ratio
 from predilect.evaluation.scores import Comparison, LesionScores
@@ -79,7 +79,8 @@ class SiteEffects(_Result):
         site_system: Whose site head told what the image shows; None where the shares of the sites stood in for one.
         head_weights: How much of what that head tells counted as known, in the fit for each fold, ascending; from 0 to 1.
         spreads: The prior standard deviation of theta in each; 0 where the site was of no use.
-        recalibrations: That of a and b - 1.
+        recalibrations: That of a and b - 1; where it is not 0 a second calibration came with the site, and `<name> recalibrated` has
+            one, too.
     """
 
     lesions: tuple[str, ...]
@@ -97,7 +98,8 @@ class KnownSite(_Result):
     Attributes:
         n_images: Photographs of known site.
         n_groups: Their groups.
-        systems: For each system ``<name>``, ``<name> calibrated`` and ``<name>+site``; then `known_site.BASELINES`.
+        systems: For each system ``<name>``, ``<name> calibrated``, ``<name> recalibrated`` and ``<name>+site``; then
+            `known_site.BASELINES`.
         comparisons: Paired, on the same resamples. `metric` is `map_class`, `map_image`, `ap` of one lesion, or one of `LOSSES`, of
             one lesion or, where `class_name` is None, their mean; of losses a negative difference speaks for `system_a`.
         effects: By system.
@@ -126,8 +128,8 @@ def score_known_site(
 ) -> KnownSite:
     """Score systems with and without the site, and compare them in pairs.
 
-    Compared are, for each system, the one with the site against itself as it was, against itself calibrated and against
-    ``prevalence+site``; each later system with the site against each earlier one with it; and the two baselines.
+    Compared are, for each system, the one with the site against itself as it was, against itself calibrated, against itself
+    recalibrated, between which and itself nothing but the site lies, and against ``prevalence+site``; each later system with the site against each earlier one with it; and the two baselines.
 
     Args:
         tables: What `condition_on_site` returned.
@@ -142,9 +144,13 @@ def score_known_site(
     """
     shown: dict[str, Predictions] = {}
     for name, system in tables.systems.items():
-        shown |= {name: system.plain, f"{name} calibrated": system.calibrated, f"{name}+site": system.conditioned}
+        states = system.plain, system.calibrated, system.recalibrated, system.conditioned
+        shown |= {f"{name}{state}": table for state, table in zip(STATES, states, strict=True)}
     shown |= tables.baselines
-    pairs = [(f"{name}+site", other) for name in tables.systems for other in (name, f"{name} calibrated", BASELINES[1])]
+    pairs = []
+    for name in tables.systems:
+        *others, with_site = (f"{name}{state}" for state in STATES)
+        pairs += [(with_site, other) for other in (*others, BASELINES[1])]
     pairs += [(f"{later}+site", f"{first}+site") for first, later in itertools.combinations(tables.systems, 2)]
     pairs.append((BASELINES[1], BASELINES[0]))
     ranked = evaluate(

@@ -5,13 +5,14 @@ For each lesion, with p its calibrated probability, p_s what a site head said of
     logit p' = a + b logit p + theta[g] - sum_s p_s theta[s].
 
 The last two terms are the news in the given site: nothing on average if it is drawn from what the image already told, and nothing
-at all if the image told it for certain. So what is in p already is not counted twice. How much of the site head's knowledge is in
+at all if the image told it for certain. So what is in p already is not counted twice. a and b are no news: where they are not 0 and 1
+they calibrate once more, for photographs of known site, and move p whatever the site is; what they give is not the site's doing. How much of the site head's knowledge is in
 p, the data decide: p_s are blended of its probabilities and of the shares of the sites. Were the lesion's odds at the sites tilted
 by exp(theta) against what the image alone says, Bayes' rule would give theta[g] - log sum_s p_s exp(theta[s]); this is its first
 order, which keeps the fit convex.
 
-Calibration comes first. What a given site changes is then the site's doing and not that of another calibration, thresholds keep
-their meaning, and the p_s weigh theta as the shares of such photographs that they say they are.
+Calibration comes first. What a given site changes is then the site's doing, but for a and b, which are 0 and 1 unless held-out groups
+speak against it; thresholds keep their meaning, and the p_s weigh theta as the shares of such photographs that they say they are.
 
 The fit stands in `site_prior_fit`. This module applies it, with numpy and scipy alone, wherever a network's scores come from.
 """

@@ -70,7 +70,9 @@ def fit_site_prior(
     scores: Mapping[str, Scores],
     values: Mapping[str, NDArray[np.int8]],
     groups: NDArray[np.int64],
+    *,
     spreads: Sequence[float] = SPREADS,
+    recalibrations: Sequence[float] | None = None,
 ) -> SitePrior:
     """Fit a prior on photographs that neither the networks nor the calibrations behind the scores were fitted on.
 
@@ -90,15 +92,19 @@ def fit_site_prior(
             share of each site among these photographs stands in for what the image told.
         values: By task, (N, L) and (N, S) of 1, 0 or -1.
         groups: (N,) any numbers; photographs of one group are not independent.
-        spreads: Of theta, to choose from; of those that do equally well the first is taken.
+        spreads: Of theta, to choose from; of those that do equally well the first is taken. `(0.0,)` withholds the site.
+        recalibrations: Of a and b - 1, to choose from likewise; None: `RECALIBRATIONS`.
 
     Raises:
         ValueError: If no photograph has a known site, shapes disagree or a value is not allowed.
     """
     given = given_sites(labels[SITE], values[SITE])
     rows = np.flatnonzero(given >= 0)
-    if not len(rows) or not len(spreads) or min(spreads) < 0:
-        raise ValueError(f"found {len(rows)} photographs of known site and spreads {list(spreads)}")
+    recalibrations = RECALIBRATIONS if recalibrations is None else recalibrations
+    if not len(rows) or not all(len(choices) and min(choices) >= 0 for choices in (spreads, recalibrations)):
+        raise ValueError(
+            f"found {len(rows)} photographs of known site, spreads {list(spreads)} and recalibrations {list(recalibrations)}"
+        )
     numbers = np.unique(groups[rows], return_inverse=True)[1]
     shares = np.bincount(given[rows], minlength=len(labels[SITE])) / len(rows)
     told = told_by_image(scores[SITE][rows] if SITE in scores else shares, (len(rows), len(shares)))
@@ -116,7 +122,7 @@ def fit_site_prior(
     # Without a spread of theta the weight does nothing; so it is tried once.
     tried = [(weight, spread) for weight in weights for spread in spreads if spread or weight == weights[0]]
     first = choice.best([_Setting(weight, _FREE_RECALIBRATION, spread) for weight, spread in tried])
-    best = choice.best([replace(first, recalibration=recalibration) for recalibration in RECALIBRATIONS])
+    best = choice.best([replace(first, recalibration=recalibration) for recalibration in recalibrations])
     moved = _minimise(data, best, choice.fitted, np.zeros((len(known), 2 + len(shares))), _EXACT)
     return SitePrior(
         lesions=labels[LESION].classes,

@@ -13,7 +13,7 @@ import polars as pl
 
 from predilect.evaluation.known_site_scores import LOSSES, KnownSite, KnownSiteSystem
 from predilect.evaluation.scores import Comparison
-from predilect.report.site_prior_figure import effect_lesions
+from predilect.report.site_prior_figure import effect_lesions, told_and_not
 from predilect.report.wording import UNDEFINED, Estimate, p_value
 
 __all__ = [
@@ -75,7 +75,7 @@ class LesionEffectRow:
     Attributes:
         lesion: Its name.
         n_positive: Photographs of known site that show it.
-        cells: AP calibrated, AP with the site, and the differences in AP and in log-loss, each p corrected by Holm.
+        cells: AP of the system recalibrated, AP with the site, and the differences in AP and in log-loss, each p corrected by Holm.
         strongest: Where it becomes more likely and where less, such as ``hand × 1.14`` and ``trunk × 0.81``; empty where the site
             does nothing to it.
     """
@@ -93,7 +93,7 @@ def shown_system(found: KnownSite) -> str:
 
 
 def system_rows(found: KnownSite) -> list[KnownSiteRow]:
-    """Each system as it is, calibrated and told the site; last those that saw no photograph."""
+    """Each system as it is, calibrated, recalibrated and told the site; last those that saw no photograph."""
     return [
         KnownSiteRow(name, tuple(_estimate(metric, _number(system, metric)) for metric in KNOWN_SITE_METRICS))
         for name, system in found.systems.items()
@@ -115,7 +115,7 @@ def difference_rows(found: KnownSite) -> list[KnownSiteRow]:
 
 def effect_rows(found: KnownSite, system: str) -> list[LesionEffectRow]:
     """What the site does to each lesion that people labelled, those it moves most first."""
-    pair = (f"{system}+site", f"{system} calibrated")
+    pair = told_and_not(system)
     effects = found.effects[system]
     rows = []
     for name in effect_lesions(found, system):

@@ -20,6 +20,7 @@ from predilect.report.known_site_tables import (
     shown_system,
     system_rows,
 )
+from predilect.report.site_prior_figure import told_and_not
 from predilect.report.wording import Finding, disagree, listed, p_value, shown_side, signed
 
 __all__ = [
@@ -73,18 +74,18 @@ def known_site_findings(found: KnownSite) -> list[Finding]:
     """What may be said: for each system whether the site helps, in order and in probability, and what it is worth without a photograph.
 
     As everywhere, a gain is claimed only where the interval lies on one side of 0, p is below 0.05 and, for mAP-class, the mean over folds
-    agrees. The comparison is with the calibrated system; a change of order is not claimed where that with the system itself points the
-    other way.
+    agrees. The comparison is with the system recalibrated, which lacks nothing but the site; a change of order is not claimed where that
+    with the system itself points the other way.
     """
     said = []
     for system, effects in found.effects.items():
-        pair = (f"{system}+site", f"{system} calibrated")
+        pair = told_and_not(system)
         if not any(effects.spreads):
             said.append(Finding(f"{system}: in no fold was a given site of any use beyond what the image told.", claimed=False))
             continue
         losses = compared(found, pair, "log_loss")
         ranks, claimed = _ranks(found, system)
-        than = f" than those of calibrated {system}"
+        than = f" than those of {pair[1]}"
         sentence = f"{system}: told the site, it {ranks}. Its probabilities {_probabilities(losses, found, than)}."
         said.append(Finding(sentence, claimed=claimed or bool(_side(losses))))
     losses = compared(found, (BASELINES[1], BASELINES[0]), "log_loss")
@@ -114,9 +115,13 @@ def known_site_guide(found: KnownSite) -> list[str]:
         ),
         *networks,
         (
-            "Gains are judged against the calibrated system: calibration is part of the way, differs from fold to fold, and so moves "
-            "pooled average precision by itself. The mean over folds is free of that. A better or worse order is not claimed where the difference from "
-            "the system itself points the other way."
+            "What knows the site may also calibrate once more, on photographs of known site; how much, from nothing on, is chosen within the "
+            "other folds. So gains by the site are judged against the system recalibrated: fitted alike to the same photographs, with the site "
+            f"withheld. {_recalibrating(found)}"
+        ),
+        (
+            "Calibration is part of the way, differs from fold to fold, and so moves pooled average precision by itself. The mean over folds is "
+            "free of that. A better or worse order is not claimed where the difference from the system itself points the other way."
         ),
         (
             "Log-loss (nats) and the Brier score are means over lesions of their means over photographs; lower is better. prevalence and "
@@ -129,8 +134,8 @@ def known_site_caption(system: str) -> str:
     """What stands under the figure."""
     return (
         f"What a given site does in {system}. Left, what it multiplies a lesion’s odds by, shrunk to 1 where the data say little, mean over "
-        "folds; what was expected of the site before is divided out when it is applied. Right, the paired gain over the calibrated system "
-        "without the site, with 95 % intervals; n counts photographs that show the lesion."
+        "folds; what was expected of the site before is divided out when it is applied. Right, the paired gain over the system "
+        "recalibrated, without the site, with 95 % intervals; n counts photographs that show the lesion."
     )
 
 
@@ -152,6 +157,15 @@ def _telling(name: str, effects: SiteEffects) -> str:
     return f"{name} by {head}, {f'{weights[0]} in every fold' if same else f'{listed(weights)} in the folds'}"
 
 
+def _recalibrating(found: KnownSite) -> str:
+    """In how many folds each system was calibrated once more."""
+    folds = {name: [spread > 0 for spread in effects.recalibrations] for name, effects in found.effects.items()}
+    if not any(map(any, folds.values())):
+        return "Here nothing was calibrated once more in any fold, so that is the calibrated system."
+    each = [f"{name} in {sum(did) or 'none'} of {len(did)} folds" for name, did in folds.items()]
+    return f"Calibrated once more here: {'; '.join(each)}. In the other folds that is the calibrated system."
+
+
 def _side(item: Comparison) -> int:
     """1 or -1 where the interval lies on one side of 0 and all else agrees; 0 where nothing is claimed."""
     if disagree(item.low, item.high, item.p):
@@ -169,9 +183,10 @@ def _told(item: Comparison) -> str:
 
 
 def _ranks(found: KnownSite, system: str) -> tuple[str, bool]:
-    """Whether the site changes the order, against the calibrated system and against the system itself, and whether that is a claim."""
-    item, plain = (compared(found, (f"{system}+site", other), "map_class") for other in (f"{system} calibrated", system))
-    side, than = _side(item), f"than calibrated {system} without the site (mAP-class {_told(item)})"
+    """Whether the site changes the order, against the system recalibrated and against the system itself, and whether that is a claim."""
+    with_site, without = told_and_not(system)
+    item, plain = (compared(found, (with_site, other), "map_class") for other in (without, system))
+    side, than = _side(item), f"than {without} without the site (mAP-class {_told(item)})"
     if side == 0:
         return f"is not shown to rank photographs better or worse {than}", False
     better = {1: "better", -1: "worse"}

@@ -20,12 +20,17 @@ from predilect.report.rows import Series, draw_dots, legend, name_rows, number_c
 from predilect.report.style import DOUBLE_COLUMN, FAINT, INK, name_ticks, new_figure, room_for, wrapped
 from predilect.report.wording import Estimate
 
-__all__ = ["effect_lesions", "site_prior_figure"]
+__all__ = ["effect_lesions", "site_prior_figure", "told_and_not"]
 
 _HEAD = 54.0  # mm for legend, site names and the colour bar
 _CELLS_WIDTH = 72.0  # mm of all columns of the heat map
 _ENDS = (1.5, 2, 3, 5, 10, 20, 50)  # of the colour scale; none is nearer to 1, so that what is nothing looks like nothing
 _THOUSANDTHS = 1000
+
+
+def told_and_not(system: str) -> tuple[str, str]:
+    """The pair whose difference is what the site gave to a system, and nothing else."""
+    return f"{system}+site", f"{system} recalibrated"
 
 
 def effect_lesions(found: KnownSite, system: str) -> list[str]:
@@ -39,7 +44,7 @@ def effect_lesions(found: KnownSite, system: str) -> list[str]:
 def site_prior_figure(found: KnownSite, system: str) -> Figure:
     """By what a given site multiplies the odds of each lesion, and beside it what that brings: average precision, and log-loss saved.
 
-    Differences are those of ``<system>+site`` and ``<system> calibrated``, with 95 % intervals; right of zero the site helps.
+    Differences are those of ``<system>+site`` and ``<system> recalibrated``, with 95 % intervals; right of zero the site helps.
 
     Args:
         found: What was measured.
@@ -69,9 +74,7 @@ def site_prior_figure(found: KnownSite, system: str) -> Figure:
     plain_bar(bar)
     bar.set_ticks([-math.log(end), 0, math.log(end)], labels=[f"divided by {end:g}", "unchanged", f"times {end:g}"])
     compared = {
-        (item.metric, item.class_name): item
-        for item in found.comparisons
-        if (item.system_a, item.system_b) == (f"{system}+site", f"{system} calibrated")
+        (item.metric, item.class_name): item for item in found.comparisons if (item.system_a, item.system_b) == told_and_not(system)
     }
     _gains(grid[1], [compared["ap", name] for name in names], 1, "gain in average precision")
     _gains(grid[2], [compared["log_loss", name] for name in names], -_THOUSANDTHS, "log-loss saved,\nthousandths of a nat")
