@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ import pytest
 from PIL import Image
 
 from made_images import CASES, MARK, ROUGH, after_start, jpeg, jpeg_of_passes, picture, saved, segment
+from made_images.pngs import chunk
 from predilect.atlas import decoding
 from predilect.atlas import jpeg as preparing
-from predilect.atlas.decoding import MAX_BYTES, UnreadFileError
-from predilect.atlas.jpeg import PreparedImage, prepare_image, prepare_image_for_good
+from predilect.atlas.decoding import MAX_BYTES, UnreadFileError, UnusableImageError
+from predilect.atlas.jpeg import PreparedImage, prepare_bytes, prepare_image, prepare_image_for_good
 from predilect.atlas.jpeg_stream import holds_more_than_the_picture
 from predilect.atlas.pack import MAX_SIDE
 
@@ -189,6 +191,64 @@ def test_of_huge_files_one_at_a_time_is_read(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert most == [1] * 5
+
+
+def rounds(work):
+    """How often Python calls something while it does some work, which a file must not be able to multiply."""
+    n = 0
+
+    def count(*_: object) -> None:
+        nonlocal n
+        n += 1
+
+    sys.setprofile(count)
+    try:
+        found = work()
+    finally:
+        sys.setprofile(None)
+    return n, found
+
+
+@pytest.mark.parametrize("stuffing", [b"\xff\x00", b"\xff\xd0", segment(0xFE, b"")], ids=["zeros", "restarts", "comments"])
+def test_what_is_stuffed_into_a_jpeg_behind_its_picture_costs_next_to_nothing(stuffing):
+    data = jpeg()
+    n, found = rounds(lambda: prepare_bytes(data[:-2] + stuffing * 100_000 + data[-2:], 512))
+    assert n < 50_000
+    assert (found.width, found.height) == picture().size
+
+
+@pytest.mark.parametrize("n", [100, 100_000])
+@pytest.mark.parametrize("kind", [b"IDAT", b"prVt"])
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_a_png_of_a_hundred_thousand_chunks_is_refused_before_they_are_gone_over(n, kind, where):
+    data = saved(picture(), "PNG")
+    at = data.index(b"IDAT" if where == "before" else b"IEND") - 4
+    made = data[:at] + chunk(kind, b"") * n + data[at:]
+    if n == 100:
+        assert prepare_bytes(made, 512).width == picture().width
+    else:
+        with pytest.raises(UnusableImageError, match="more chunks"):
+            prepare_bytes(made, 512)
+
+
+def test_a_png_with_a_thousand_profiles_is_refused():
+    data, profile = saved(picture(), "PNG"), chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(2**19)))
+    with pytest.raises(UnusableImageError, match="more chunks"):
+        prepare_bytes(data[:33] + profile * 1001 + data[33:], 512)
+
+
+def test_a_large_png_may_be_of_small_chunks(tmp_path):
+    """As libraries of old wrote it, 8,192 bytes in each; here a quarter of that."""
+    data = saved(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (2400, 3200, 3), dtype=np.uint8)), "PNG", compress_level=0
+    )
+    pixels, at = b"", 8
+    while at < len(data):
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        pixels += data[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+        at += 12 + length
+    cut = b"".join(chunk(b"IDAT", pixels[k : k + 2048]) for k in range(0, len(pixels), 2048))
+    assert isinstance(prepared(tmp_path, data[:33] + cut + chunk(b"IEND", b"")), PreparedImage)
 
 
 def test_a_restart_interval_that_no_scan_uses_is_more_than_the_picture():

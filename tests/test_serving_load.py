@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from made_images import jpeg, jpeg_of_passes, picture
+from made_images import jpeg, jpeg_of_passes, picture, segment
+from made_images.pngs import chunk
 from made_serving import LOOPBACK, PATIENCE, await_ready, checked_problem, photograph, running, serving, upload, wait_until
 from predilect.serving.api import make_app
 from predilect.serving.batching import Batcher
@@ -139,6 +141,7 @@ def send(client, **files):
 
 
 SLOW = jpeg_of_passes(20, (1600, 1200))
+PNG = photograph(kind="PNG")
 
 
 @pytest.mark.parametrize("requests", [[1] * 16, [16], [4] * 4], ids=["one-each", "all-in-one", "four-each"])
@@ -203,10 +206,19 @@ def test_what_has_been_looked_at_is_answered_whatever_is_decoded_meanwhile(predi
         (b"\xff\xd8" + b"\xff" * 1000, False),
         (b"\xff\xd8\xff\xc0\x00\x03\x00\xff\xda\x00\x02", False),
         (b"\xff\xd8" + b"\xff\xfe\x00\x00" * 1000, False),
-        (b"\x89PNG\r\n\x1a\n", True),
+        (jpeg() + bytes(2**24), False),
+        (SLOW[:2] + b"\xff" + segment(0xE0, (bytes(57575) + jpeg()[2:])[:59998].ljust(59998)) + SLOW[2:], False),  # read with the
+        # first 0xff as a marker, the length of its segment leads to the small picture in it, where no decoder looks
+        (PNG[:8], False),
+        (PNG, True),
+        (PNG[:8] + chunk(b"prVt", bytes(16)) + PNG[8:], False),
+        (PNG[:33] + chunk(b"IHDR", (4000).to_bytes(4) * 2 + PNG[24:29]) + PNG[33:], False),
+        (PNG[:33] + chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(2**19))) * 2 + PNG[33:], False),
+        (PNG[:33] + chunk(b"prVt", b"") * 1001 + PNG[33:], False),
+        (PNG + bytes(2**24), False),
     ],
 )
-def test_what_takes_long_is_told_by_its_first_bytes(data, quick):
+def test_what_takes_long_is_told_before_it_is_decoded(data, quick):
     assert is_quick(data) is quick
 
 

@@ -32,6 +32,7 @@ from predilect.atlas.jpeg_stream import (
     may_end_too_soon,
     without_metadata,
 )
+from predilect.atlas.png_stream import has_too_many_chunks, is_png
 
 __all__ = [
     "JPEG_QUALITY",
@@ -47,7 +48,7 @@ __all__ = [
 JPEG_QUALITY = 95
 _SHOWN_QUALITY = 85
 
-PREPARATION = 4
+PREPARATION = 5
 """Version of what `prepare_image` makes of a file; parts of a packing that another version made are not gone on with."""
 
 # An image is brought to at least so much more than the wanted size by the JPEG decoder itself or by averaging, which are fast; the
@@ -140,6 +141,8 @@ def prepare_bytes(data: bytes, max_side: int, max_pixels: int = MAX_PIXELS) -> P
     """
     if not data:
         raise UnusableImageError("the file is empty")
+    if is_png(data) and has_too_many_chunks(data):  # Pillow goes over them when it opens the file
+        raise UnusableImageError("the image is cut into more chunks than a file of its size is, unless it was made to be slow")
     with one_at_a_time(0, len(data)), opened(data, max_pixels) as image:
         if image.format in {"JPEG", "MPO"}:
             _check_passes(data, image.width * image.height)

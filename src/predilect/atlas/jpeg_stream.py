@@ -26,7 +26,8 @@ _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"  # squar
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # and how the colours are coded, a byte
 _END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
-_CODED = frozenset({0x00, *range(0xD0, 0xD8)})  # what follows 0xff in coded data; anything else makes a marker
+_BEHIND_CODED = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # in coded data 0xff is followed by 0 or is a restart mark
+_MAX_SEGMENTS = 4096  # some ten for each of the most passes that are read, and as many for metadata
 _APP0, _APP14, _APP15, _COM, _SOF0, _SOF2, _JPG, _DAC = 0xE0, 0xEE, 0xEF, 0xFE, 0xC0, 0xC2, 0xC8, 0xCC
 _DHT, _EOI, _SOS, _DQT, _DNL, _DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD
 _JFIF_LENGTH, _ADOBE_LENGTH = 16, 14  # with the length itself; shorter ones decoders pass over
@@ -35,6 +36,7 @@ _ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {_DAC}
 _FRAMES = frozenset(range(_SOF0, 0xD0)) - {_DHT, _JPG, _DAC}
 _ODD = frozenset({_DNL, _DAC}) | _ARITHMETIC
 _USUAL_FRAMES, _FRAME_BYTES, _FIRST_SEGMENTS = frozenset({_SOF0, _SOF0 + 1, _SOF2}), 6, 256
+_USUAL = _USUAL_FRAMES | {_DHT, _SOS, _DQT, _DRI, *range(_APP0, _APP15 + 1), _COM}  # each with its length behind it
 _TEXT = re.compile(rb"[ -~]{20}")  # by chance in one of some ten thousand pictures
 
 # More coded data than any picture lacks, and every restart mark, so that a decoder that waits for one finds it.
@@ -50,10 +52,13 @@ def without_metadata(data: bytes) -> bytes | None:
     them.
 
     Returns:
-        None if the structure is not understood or the end mark is missing.
+        None if the structure is not understood, the end mark is missing or there are thousands of segments.
     """
     parts, position, in_scan = [data[:2]], 2, False
-    while found := _MARKER.match(data, _scan_end(data, position) if in_scan else position):
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.match(data, _scan_end(data, position) if in_scan else position)
+        if found is None:
+            return None
         if in_scan:
             parts.append(data[position : found.start()])
         marker = found.group(1)[0]
@@ -125,6 +130,8 @@ def pixels_gone_over(data: bytes) -> int | None:
         if data[position : position + 1] != b"\xff" or len(data) < position + 4:
             return None
         marker, start = data[position + 1], position + 2
+        if marker not in _USUAL:  # decoders may go on elsewhere than behind its length, and find another frame there
+            return None
         position = start + max(2, int.from_bytes(data[start : start + 2]))
         if marker in _USUAL_FRAMES:
             kind, frame = marker, data[start + 2 : position]
@@ -194,12 +201,8 @@ def decoded(picture: bytes, step: int) -> NDArray[np.uint8]:
 
 def _scan_end(data: bytes, start: int) -> int:
     """Where coded data that starts at `start` is followed by a marker; the end of the data if it is not."""
-    at = data.find(0xFF, start)
-    while 0 <= at < len(data) - 1:
-        if data[at + 1] not in _CODED:
-            return at
-        at = data.find(0xFF, at + 2)
-    return len(data)
+    found = _BEHIND_CODED.search(data, start)
+    return len(data) if found is None else found.start()
 
 
 def _walk(picture: bytes) -> Iterator[tuple[int, bytes, bytes]]:

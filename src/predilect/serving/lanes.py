@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from predilect.atlas.jpeg_stream import pixels_gone_over
+from predilect.atlas.png_stream import is_png, pixels_in_header
 from predilect.serving.batching import FullError
 
 __all__ = ["Lanes", "is_quick"]
@@ -16,20 +17,26 @@ __all__ = ["Lanes", "is_quick"]
 Done = TypeVar("Done")
 
 _QUICK = 2**25  # pixels that are gone over: a fifth of a second or less
-_PNG, _PNG_PIXEL = b"\x89PNG\r\n\x1a\n", 8  # a pixel of a PNG costs as much as so many of a JPEG
+_PNG_PIXEL = 8  # a pixel of a PNG costs as much as so many of a JPEG
+_MAX_BYTES = (
+    2**24
+)  # photographs of so many pixels have less as cameras write them; what is more may hide work that pixels do not tell
 _RETRY_AFTER = 5
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether a file is soon decoded, as far as its first bytes tell: a JPEG as cameras make them, or a PNG of a few megapixels.
+    """Whether a file is soon decoded, as far as can be told at once: a JPEG as cameras make them, or a PNG of a few megapixels.
 
     Of other formats it is not known: they hide their size, or let a small file ask for much work.
 
     Args:
         data: Any file's bytes.
     """
-    if data.startswith(_PNG):
-        return _PNG_PIXEL * int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]) <= _QUICK
+    if len(data) > _MAX_BYTES:
+        return False
+    if is_png(data):
+        n_pixels = pixels_in_header(data)
+        return n_pixels is not None and _PNG_PIXEL * n_pixels <= _QUICK
     n_pixels = pixels_gone_over(data)
     return n_pixels is not None and n_pixels <= _QUICK
 
