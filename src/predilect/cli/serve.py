@@ -68,9 +68,8 @@ def _serve(
     bundle: Path, token: str | None, listening: socket.socket, *, runtime: str, views: Views | None, host: str, loopback: bool
 ) -> None:
     try:
-        import uvicorn
-
         from predilect.serving.api import make_app
+        from predilect.serving.connections import make_server
     except ModuleNotFoundError as error:
         raise ServingError(f"the server needs the package {error.name}: pip install 'predilect[serve]'") from error
     from predilect.bundle import Bundle
@@ -78,14 +77,12 @@ def _serve(
     from predilect.serving.settings import Settings
 
     hosts = frozenset({*_LOOPBACK_NAMES, _written(host)}) if loopback else None
-    app = make_app(Predictor.open(Bundle.open(bundle), runtime=runtime, views=views), Settings(token=token, hosts=hosts))
+    settings = Settings(token=token, hosts=hosts)
+    app = make_app(Predictor.open(Bundle.open(bundle), runtime=runtime, views=views), settings)
     console.print(f"serving   http://{_written(host)}:{listening.getsockname()[1]}/")
     console.print(f"token     {'none is asked for' if token is None else f'asked for, as {TOKEN_VARIABLE} has it'}")
     console.print("use       Not a medical device: for research and development only.")
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=75
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    make_server(app, settings).run(sockets=[listening])
 
 
 def _token() -> str | None:

@@ -24,6 +24,8 @@ class Settings:
         max_pixels: Width times height of a photograph.
         receive_seconds: A request that takes longer to come in is given up.
         stall_seconds: So is one that stops for longer, or as good as stops; see `uploads.Pace`.
+        send_seconds: Who takes less than 64 KB of an answer in so long, and not the rest of it, is given up.
+        finish_seconds: What was taken in is answered for so long when the server is told to stop.
         capacity: Photographs that may be taken in and not yet answered; beyond it requests are put off.
         max_slow: The same of those that may take long to decode; see `lanes.is_quick`.
         max_batch: Photographs that the network sees together.
@@ -43,6 +45,8 @@ class Settings:
     max_pixels: int = 2**26
     receive_seconds: float = 30.0
     stall_seconds: float = 5.0
+    send_seconds: float = 30.0
+    finish_seconds: int = 120  # a full server takes a minute where ten crops of a photograph take a second
     capacity: int = 64
     max_slow: int = 16
     max_batch: int = 16
