@@ -23,6 +23,13 @@ from predilect.serving.described import LesionClass
 
 pytestmark = pytest.mark.browser
 
+# What a request may come to: the server is gone, is gone before the end of its answer, or has a fault.
+BROKEN = {
+    "gone": "Promise.reject(new TypeError('gone'))",
+    "cut": "Promise.resolve(new Response(new ReadableStream({ start: stream => stream.error(new TypeError('cut')) })))",
+    "failing": "Promise.resolve(new Response('', { status: 500 }))",
+}
+
 
 class TestPhotograph:
     def test_it_is_shown_at_once_while_the_server_looks(self, browser, api):
@@ -188,9 +195,40 @@ class TestProblems:
             expect(page.locator("#photograph-problem")).to_contain_text("The server cannot be reached; is it still running?")
             expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
+    @pytest.mark.parametrize("path", ["/body.svg", "/v1/labels", "/v1/model"])
+    @pytest.mark.parametrize("how", BROKEN)
+    def test_what_fails_while_the_page_opens_may_be_tried_again(self, browser, api, path, how):
+        failing_once = f"""{{
+            const [real, broken] = [window.fetch, new Set(["{path}"])];
+            window.fetch = (path, options) => broken.delete(path) ? {BROKEN[how]} : real(path, options);
+        }}"""
+        with opened(browser, api.app()) as page:
+            page.add_init_script(failing_once)
+            page.reload()
+            expect(page.locator("#start-problem")).to_contain_text("server")
+            page.get_by_role("button", name="Try again").focus()
+            page.keyboard.press("Enter")
+            expect(page.locator("#start dl")).to_be_visible()
+            expect(page.locator("#start-problem")).to_be_hidden()
+            assert page.evaluate("document.activeElement.id") == "start"
+            choose(page)
+            expect(page.locator("#lesions")).to_be_visible()
+
+    def test_an_answer_that_breaks_off_is_told_and_may_be_asked_for_again(self, browser, api):
+        with opened(browser, api.app()) as page:
+            expect(page.locator("#start dl")).to_be_visible()
+            page.evaluate(f"() => {{ window.real = window.fetch; window.fetch = () => {BROKEN['cut']}; }}")
+            choose(page)
+            expect(page.locator("#photograph-problem")).to_contain_text("The answer of the server broke off; is it still running?")
+            page.evaluate("() => { window.fetch = window.real; }")
+            page.get_by_role("button", name="Try again").click()
+            expect(page.locator("#lesions")).to_be_visible()
+            assert page.evaluate("document.activeElement.id") == "photograph"
+
     def test_a_token_is_asked_for_and_kept_in_memory_only(self, browser, api):
         with opened(browser, api.app(TOKEN), refusals=(401,)) as page:
-            for given, told in (("not the right one", "That is not the right token."), (TOKEN, "")):
+            wrong = "That is not the right token."
+            for given, told in (("not the right one", wrong), ("0123456789 żółw", wrong), ("wrong again", wrong), (TOKEN, "")):
                 page.get_by_label("Token", exact=True).fill(given)
                 page.get_by_role("button", name="Continue").click()
                 expect(page.locator("#token-problem")).to_have_text(told)

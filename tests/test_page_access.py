@@ -156,8 +156,25 @@ class TestKeys:
             page.keyboard.press(" ")
             expect(page.locator("#given-words")).to_have_text("Site given: scalp.")
             assert focused(page) == "scalp"
+            expect(page.locator(".rings path.is-pointed")).not_to_have_count(0)  # where the focus is, is still seen
             page.keyboard.press("Enter")
             expect(page.locator("#given")).to_be_hidden()
+            expect(page.locator(".rings path.is-pointed")).not_to_have_count(0)
+
+    def test_who_forgets_the_site_is_not_lost(self, browser):
+        with answered_page(browser, FakeApi()) as page:
+            click_region(page, "leg")
+            page.get_by_role("button", name="Forget the site").focus()
+            page.keyboard.press("Enter")
+            expect(page.locator("#given")).to_be_hidden()
+            assert focused(page) == "lesions"
+
+    def test_a_mouse_leaves_no_ring_behind(self, browser):
+        with answered_page(browser, FakeApi()) as page:
+            click_region(page, "leg")
+            page.mouse.move(5, 400)
+            expect(page.locator(".rings path.is-given")).not_to_have_count(0)
+            expect(page.locator(".rings path.is-pointed")).to_have_count(0)
 
     def test_focus_is_seen(self, everything):
         with everything() as page:

@@ -25,19 +25,32 @@ export function makeApi(askForToken) {
     for (let asked = false; ; asked = true) {
       const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
       const answer = await reach(path, { method: form ? "POST" : "GET", body: form, headers, signal });
-      if (answer.ok) return answer.json();
+      if (answer.ok) return whole(answer.json());
       const problem = await problemOf(answer);
       if (answer.status !== 401) throw problem;
-      asking ??= askForToken(asked || token !== null).finally(() => (asking = null));
+      asking ??= sendableToken(asked || token !== null).finally(() => (asking = null));
       const given = await asking;
       if (given === null) throw problem;
       token = given;
     }
   }
 
+  /** What cannot stand in a header is no token of any server. */
+  async function sendableToken(wrong) {
+    const given = await askForToken(wrong);
+    return given === null || /^[\x20-\x7e]+$/.test(given) ? given : sendableToken(true);
+  }
+
   return {
     labels: () => ask("/v1/labels"),
     model: () => ask("/v1/model"),
+
+    /** The drawing of a body, as text. */
+    async figure() {
+      const answer = await reach("/body.svg", {});
+      if (!answer.ok) throw await problemOf(answer);
+      return whole(answer.text());
+    },
 
     /** @param {string[]} beside What is wanted beside lesions and site. */
     async predict(file, beside, signal) {
@@ -49,19 +62,24 @@ export function makeApi(askForToken) {
   };
 }
 
-async function reach(path, options) {
+const reach = (path, options) => orProblem(fetch(path, { ...options, cache: "no-store", credentials: "omit" }), "The server cannot be reached");
+
+/** What is read of an answer, which may break off midway. */
+const whole = (reading) => orProblem(reading, "The answer of the server broke off");
+
+async function orProblem(promise, detail) {
   try {
-    return await fetch(path, { ...options, cache: "no-store", credentials: "omit" });
+    return await promise;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The server cannot be reached; is it still running?");
+    throw new Problem(`${detail}; is it still running?`);
   }
 }
 
 async function problemOf(answer) {
   const type = answer.headers.get("content-type") ?? "";
   if (!type.startsWith("application/problem+json")) return new Problem(`The server answered ${answer.status} and did not say why.`, answer.status);
-  return new Problem((await answer.json()).detail, answer.status);
+  return new Problem((await whole(answer.json())).detail, answer.status);
 }
 
 function withFile(field, file, values) {

@@ -4,7 +4,7 @@ import { NO_PRIOR, aboutModel, canTell, missWords, notes } from "./about.js";
 import { Problem, makeApi } from "./api.js";
 import { Overlay, taskChoice } from "./attention.js";
 import { Bars } from "./bars.js";
-import { BodyMap, buttonsElsewhere, loadFigure, updateButton } from "./body.js";
+import { BodyMap, buttonsElsewhere, drawingOf, updateButton } from "./body.js";
 import { byId, make, tell } from "./dom.js";
 import { forget, preview, receive } from "./photograph.js";
 import { caseItems, creditsOf, inCommon, ownLabels } from "./similar.js";
@@ -22,7 +22,10 @@ let photograph = null; // the file, its answers, and what is shown of them
 let underWay = new AbortController();
 
 receive(look);
-byId("forget").addEventListener("click", () => giveSite(null));
+byId("forget").addEventListener("click", () => {
+  giveSite(null);
+  byId("lesions").focus({ preventScroll: true }); // the button is gone
+});
 byId("about-open").addEventListener("click", () => byId("about").showModal());
 addEventListener("pagehide", leave);
 addEventListener("pageshow", (event) => event.persisted && location.reload());
@@ -32,9 +35,9 @@ let opening = open();
 async function open() {
   tell(byId("start-problem"), "");
   try {
-    const [labels, figure] = [await api.labels(), await loadFigure()];
-    const model = await api.model();
-    bundle = { labels, model, ...made(labels, figure) };
+    const labels = await api.labels(); // alone, so that a token is asked for once
+    const [model, figure] = await Promise.all([api.model(), api.figure()]);
+    bundle = { labels, model, ...made(labels, drawingOf(figure)) };
     byId("start-words").replaceChildren(...canTell(labels, model));
     byId("about-words").replaceChildren(...aboutModel(labels, model));
     byId("about-open").hidden = false;

@@ -11,15 +11,14 @@ const LARGE_CENTRE = [224, 60];
 const LARGER = 1.75;
 const EVERYWHERE = { x: -20, y: -20, width: 488, height: 540, maskUnits: "userSpaceOnUse" };
 
-/** The drawing, from the server. */
-export async function loadFigure() {
-  const text = await (await fetch("/body.svg")).text();
+/** The drawing, from its text. */
+export function drawingOf(text) {
   return document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
 }
 
 export class BodyMap {
   /**
-   * @param {SVGElement} drawing What `loadFigure` gives.
+   * @param {SVGElement} drawing What `drawingOf` gives.
    * @param {string[]} sites
    * @param {{onChoose: ((site: string) => void)|null, onPoint: (site: string|null) => void}} told `onChoose` null: sites cannot be given.
    */
@@ -136,8 +135,10 @@ export class BodyMap {
     for (const other of this.#regions.values()) other.setAttribute("tabindex", other === region ? "0" : "-1");
   }
 
+  /** Around the given site and the one that is pointed at, or else has the focus of the keyboard, which shows by nothing else. */
   #ring() {
-    const rings = [[this.#given, "is-given"], [this.#pointed, "is-pointed"]].filter(([site]) => this.#regions.has(site));
+    const focused = this.figure.querySelector(".region:focus-visible")?.dataset.site;
+    const rings = [[this.#given, "is-given"], [this.#pointed ?? focused, "is-pointed"]].filter(([site]) => this.#regions.has(site));
     this.#rings.replaceChildren(...rings.flatMap(([site, kind]) => around([...this.#regions.get(site).children], kind)));
   }
 }

@@ -30,13 +30,17 @@ export function measure(element, values) {
   for (const [name, value] of Object.entries(values)) element.style.setProperty(name, String(value));
 }
 
-/** Show a sentence in its place, with a way to go on if there is one; nothing: take it away. */
+/** Show a sentence in its place, in a section that can have the focus, with a way to go on if there is one; nothing: take it away. */
 export function tell(element, text, again = null) {
   element.hidden = !text;
   element.replaceChildren(...(text ? [make("p", {}, text)] : []));
   if (text && again) {
     const button = make("button", { type: "button", class: "quiet" }, "Try again");
-    button.addEventListener("click", again, { once: true });
+    const go = () => {
+      element.closest("section").focus({ preventScroll: true }); // the button goes
+      again();
+    };
+    button.addEventListener("click", go, { once: true });
     element.append(button);
   }
 }
