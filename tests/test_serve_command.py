@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from made_serving import PATIENCE, await_ready, made_bundle, photograph, upload
 from predilect import cli
+from predilect.cli import serve
 from predilect.cli.serve import TOKEN_VARIABLE, _listen
 
 TOKEN = "0123456789abcdef"
@@ -56,8 +57,25 @@ def test_beyond_this_machine_it_does_not_go_without_a_token(made_run, capsys, se
 def test_unless_it_is_told_to(made_run, capsys, served):
     run(made_run.bundle.path, "--host", "0.0.0.0", "--port", 0, "--no-token")
     assert "none is asked for" in capsys.readouterr().out
+    with TestClient(served[0][0].app, base_url="http://192.168.1.20:8000") as client:
+        for host in ("192.168.1.20:8000", "[fd00::20]:8000", "localhost:8000", f"{socket.gethostname()}:8000"):
+            assert client.get("/v1/labels", headers={"Host": host}).status_code == 200, host
+        for host in ("evil.example", "192.168.1.20.evil.example", ""):
+            assert client.get("/v1/labels", headers={"Host": host}).status_code == 421, host
+
+
+def test_then_it_answers_under_the_name_that_it_was_given(made_run, served, monkeypatch):
+    monkeypatch.setattr(serve, "_listen", lambda _host, _port: (socket.create_server(("127.0.0.1", 0)), False))
+    run(made_run.bundle.path, "--host", "Clinic.example", "--no-token")
     with TestClient(served[0][0].app, base_url="http://clinic.example") as client:
         assert client.get("/v1/labels").status_code == 200
+
+
+def test_with_a_token_it_answers_under_any_name(made_run, served, monkeypatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    run(made_run.bundle.path, "--host", "0.0.0.0", "--port", 0)
+    with TestClient(served[0][0].app, base_url="http://clinic.example") as client:
+        assert client.get("/v1/labels", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
@@ -116,7 +134,8 @@ def test_a_port_that_is_taken(made_run, capsys, served):
 
 
 def test_an_address_that_is_none(made_run, capsys, served):
-    assert "there is no address 'no such host'" in refused(capsys, made_run.bundle.path, "--host", "no such host")
+    for host in ("no such host", "a..b", f"{'x' * 64}.example"):
+        assert f"there is no address '{host}' to listen at" in refused(capsys, made_run.bundle.path, "--host", host)
 
 
 def test_a_folder_that_is_no_bundle(tmp_path, capsys, served):

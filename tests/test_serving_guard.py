@@ -100,7 +100,7 @@ class TestHeaders:
 
     def test_other_origins_may_not_ask_first(self, client):
         answer = client.options("/v1/predict", headers={"Origin": "https://example.org", "Access-Control-Request-Method": "POST"})
-        checked_problem(answer, 405)
+        checked_problem(answer, 403)
         assert "access-control-allow-origin" not in answer.headers
 
     def test_a_fault_tells_nothing_and_has_them_too(self, predictor, monkeypatch):
@@ -133,6 +133,20 @@ class TestOtherPages:
     def test_the_page_itself_may_and_so_may_who_types_the_address(self, client, site):
         assert client.post("/v1/predict", files=upload(photograph()), headers={"Sec-Fetch-Site": site}).status_code == 200
 
+    @pytest.mark.parametrize("origin", ["http://evil.example", "http://192.168.1.20:8001", "http://192.168.1.20", "null", ""])
+    def test_where_a_browser_does_not_say_so_its_origin_tells(self, predictor, origin):
+        """As it is at an address without TLS, which browsers do not trust."""
+        with serving(predictor, any_address=True) as client:
+            here = {"Host": "192.168.1.20:8000"}
+            checked_problem(client.post("/v1/predict", files=upload(photograph()), headers={**here, "Origin": origin}), 403)
+            own = {**here, "Origin": "http://192.168.1.20:8000"}
+            assert client.post("/v1/predict", files=upload(photograph()), headers=own).status_code == 200
+
+    def test_behind_a_proxy_with_tls_the_page_itself_may(self, client):
+        """It is asked under another name than the proxy's, as many are set up."""
+        own = {"Origin": "https://clinic.example", "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/v1/predict", files=upload(photograph()), headers=own).status_code == 200
+
     def test_a_link_to_the_page_works_from_anywhere(self, client):
         for path in ("/", "/app.js", "/healthz"):
             assert client.get(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
@@ -150,6 +164,14 @@ class TestHosts:
     def test_an_address_of_version_6(self, predictor):
         with serving(predictor, hosts=frozenset({"[::1]"})) as client:
             assert client.get("/healthz", headers={"Host": "[::1]:8000"}).status_code == 200
+
+    @pytest.mark.parametrize("host", ["192.168.1.20", "10.0.0.1:8000", "[fd00::20]:8000"])
+    def test_any_address_where_no_name_is_asked_for(self, predictor, client, host):
+        checked_problem(client.get("/healthz", headers={"Host": host}), 421)
+        with serving(predictor, any_address=True) as open_client:
+            assert open_client.get("/healthz", headers={"Host": host}).status_code == 200
+            told = checked_problem(open_client.get("/healthz", headers={"Host": "evil.example"}), 421)["detail"]
+        assert "127.0.0.1, localhost, any address in numbers" in told
 
     def test_any_name_where_none_is_set(self, predictor):
         with serving(predictor, hosts=None) as client:

@@ -76,8 +76,12 @@ def _serve(
     from predilect.serving.predictor import Predictor
     from predilect.serving.settings import Settings
 
-    hosts = frozenset({*_LOOPBACK_NAMES, _written(host)}) if loopback else None
-    settings = Settings(token=token, hosts=hosts)
+    names = frozenset({*_LOOPBACK_NAMES, _written(host)})
+    if not loopback and token is None:
+        names |= {socket.gethostname().lower()}
+    # With a token no name of a page's own helps it; without one only names and addresses that no page can have are answered to.
+    hosts = names if loopback or token is None else None
+    settings = Settings(token=token, hosts=hosts, any_address=not loopback)
     app = make_app(Predictor.open(Bundle.open(bundle), runtime=runtime, views=views), settings)
     console.print(f"serving   http://{_written(host)}:{listening.getsockname()[1]}/")
     console.print(f"token     {'none is asked for' if token is None else f'asked for, as {TOKEN_VARIABLE} has it'}")
@@ -103,6 +107,8 @@ def _listen(host: str, port: int) -> tuple[socket.socket, bool]:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise ServingError(f"there is no address {host!r} to listen at ({error.strerror})") from error
+    except UnicodeError as error:  # a part of it is empty, or longer than names may have
+        raise ServingError(f"there is no address {host!r} to listen at (no name is like that)") from error
     try:
         listening = socket.create_server((str(address[0]), port), family=family, backlog=2048)
         # Connections inherit it. An event loop sets it only where a socket names its protocol, and without it a body waits 40 ms for

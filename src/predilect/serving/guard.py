@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -42,11 +43,11 @@ class Guard:
 
     Args:
         app: What is guarded.
-        settings: Give `token` and `hosts`.
+        settings: Give `token`, `hosts` and `any_address`.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._hosts = app, settings.hosts
+        self._app, self._hosts, self._any_address = app, settings.hosts, settings.any_address
         self._token = None if settings.token is None else settings.token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,11 +68,12 @@ class Guard:
         await answer(scope, receive, secured)
 
     def _refusal(self, path: str, headers: Headers) -> ProblemError | None:
-        if self._hosts is not None and _host_name(headers.get("host", "")) not in self._hosts:
-            return ProblemError(421, f"This server answers under these names only: {', '.join(sorted(self._hosts))}.")
+        if not self._is_known(_host_name(headers.get("host", ""))):
+            named = ", ".join([*sorted(self._hosts or ()), *(["any address in numbers"] if self._any_address else [])])
+            return ProblemError(421, f"This server answers under these names only: {named}.")
         if not path.startswith(_PROTECTED):
             return None
-        if headers.get("sec-fetch-site") in _OTHER_PAGES:
+        if _is_of_another_page(headers):
             return ProblemError(403, "No page but this server's own may ask it.")
         if self._token is None:
             return None
@@ -80,6 +82,25 @@ class Guard:
             return None
         told = "The token is not the right one" if given else "A token is needed"
         return ProblemError(401, f"{told}: send Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})
+
+    def _is_known(self, name: str) -> bool:
+        return self._hosts is None or name in self._hosts or (self._any_address and _is_address(name))
+
+
+def _is_of_another_page(headers: Headers) -> bool:
+    """By what a browser says of it; where it does not, as to an address without TLS, by the origin that it names."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None or origin is None:
+        return site in _OTHER_PAGES
+    return origin.partition("://")[2].lower() != headers.get("host", "").lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _host_name(host: str) -> str:

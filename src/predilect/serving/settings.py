@@ -17,6 +17,7 @@ class Settings:
         token: What a request to ``/v1`` must bring along; None: nothing.
         hosts: Names that the Host header may hold, so that no web page can reach a server on loopback under a name of its own (DNS
             rebinding); None: any.
+        any_address: Whether it may also hold an address in numbers, which no page can make its own.
         max_files: In a request.
         max_file_bytes: Of one file.
         max_request_bytes: Of a whole request.
@@ -38,6 +39,7 @@ class Settings:
 
     token: str | None = field(default=None, repr=False)
     hosts: frozenset[str] | None = None
+    any_address: bool = False
     max_files: int = 16
     max_file_bytes: int = 32 * _MB
     max_request_bytes: int = 64 * _MB
