@@ -207,6 +207,27 @@ def test_a_model_of_another_program_or_of_no_use_is_refused(bundle, unsealed, tm
         OnnxRuntime.open(path, bundle)
 
 
+@pytest.mark.parametrize("data", [b"", b"no model at all", bytes(1000)])
+def test_what_was_sealed_and_is_no_model_is_refused(bundle, tmp_path, data):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(seal_model(data))
+    with pytest.raises(ServingError, match=r"model\.onnx"):
+        OnnxRuntime.open(path, bundle)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model", None), ("labels", None), ("labels", "{"), ("preprocessing", None), ("preprocessing", "3")]
+)
+def test_a_model_that_does_not_say_whose_it_is_is_refused(bundle, unsealed, tmp_path, key, value):
+    path, silent = tmp_path / "model.onnx", onnx.load_model_from_string(unsealed)
+    told = {item.key: item.value for item in silent.metadata_props} | {key: value}
+    del silent.metadata_props[:]
+    onnx.helper.set_model_props(silent, {name: item for name, item in told.items() if item is not None})
+    path.write_bytes(seal_model(silent.SerializeToString()))
+    with pytest.raises(ServingError, match="does not say as predilect export does whose model it is; export it with"):
+        OnnxRuntime.open(path, bundle)
+
+
 def test_the_model_of_another_bundle_or_for_other_views_is_refused(bundle, model):
     with pytest.raises(
         ServingError, match=r"was exported from another bundle than .*bundle; export it with: predilect export .*--out"

@@ -384,6 +384,35 @@ def test_an_empty_index_and_one_of_another_version_are_refused(tmp_path):
         EmbeddingIndex.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": None}, {"files": ["photos.parquet"]}, {"model": None}, {"atlas": 3}, {"atlas_hash": None}, {"sources": None},
+        {"sources": [{"name": "drawn"}]}, {"sources": ["drawn"]}, {"sources": [{"name": "drawn", "notes": [], "more": 1}]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_was_sealed_and_does_not_say_enough_is_refused_in_one_sentence(tmp_path, changed):
+    made_index(np.eye(6, 3)).save(tmp_path)
+    info = json.loads((tmp_path / "index.json").read_text()) | changed
+    kept = {key: value for key, value in info.items() if key != "sha256" and value is not None}
+    (tmp_path / "index.json").write_text(json.dumps(seal(kept)))
+    with pytest.raises(InsightError, match=r"index\.json is not what was written; make the index again"):
+        EmbeddingIndex.load(tmp_path)
+
+
+def test_embeddings_of_another_shape_are_refused(tmp_path):
+    made_index(np.eye(6, 3)).save(tmp_path)
+    info = json.loads((tmp_path / "index.json").read_text())
+    del info["sha256"]
+    for embeddings in (np.zeros((5, 3), np.float32), np.zeros((6, 3)), np.zeros(6, np.float32)):
+        save_file({"embeddings": embeddings}, tmp_path / "embeddings.safetensors")
+        info["files"]["embeddings.safetensors"] = checksum(tmp_path / "embeddings.safetensors")
+        (tmp_path / "index.json").write_text(json.dumps(seal(info)))
+        with pytest.raises(InsightError, match=r"must hold float32 \(N, D\), found .* for 6 photographs"):
+            EmbeddingIndex.load(tmp_path)
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"")
     with pytest.raises(InsightError, match="is there already and is not an index"):

@@ -7,11 +7,11 @@ search structure: what faiss needs is made from the embeddings after they are lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import polars as pl
@@ -239,7 +239,8 @@ class EmbeddingIndex:
         if info.get("schema_version") != _SCHEMA_VERSION:
             found = info.get("schema_version")
             raise InsightError(f"{path / _INDEX} has schema version {found!r}, allowed is {_SCHEMA_VERSION}; {_REMEDY}")
-        if not is_sealed(info) or "atlas_hash" not in info or set(info["files"]) - {_IMAGES} != {_EMBEDDINGS, _PHOTOS}:
+        sources = _sources(info.get("sources"))
+        if not is_sealed(info) or not _is_complete(info) or sources is None:
             raise InsightError(f"{path / _INDEX} is not what was written; {_REMEDY}")
         for name, written in info["files"].items():
             if not (path / name).is_file():
@@ -254,10 +255,12 @@ class EmbeddingIndex:
         if not len(embeddings):
             raise InsightError(f"{path}: the index is empty; {_REMEDY} from an atlas with photographs")
         photos = Truth.read(path / _PHOTOS)
+        if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != len(photos):
+            found = f"{embeddings.dtype} {embeddings.shape} for {len(photos)} photographs"
+            raise InsightError(f"{path / _EMBEDDINGS} must hold float32 (N, D), found {found}; {_REMEDY}")
         images = PackedImages(path / _IMAGES) if _IMAGES in info["files"] else None
         if images is not None and not np.array_equal(images.image_ids, photos.image_ids):
             raise InsightError(f"{path / _IMAGES} does not hold the photographs of {_PHOTOS}; {_REMEDY}")
-        sources = tuple(Source(**{**source, "notes": tuple(source["notes"])}) for source in info["sources"])
         return cls(
             embeddings, photos, info["model"], atlas=info["atlas"], atlas_hash=info["atlas_hash"], sources=sources, images=images
         )
@@ -323,3 +326,23 @@ class EmbeddingIndex:
             raise ValueError(f"{len(groups)} groups for {n_queries} queries")
         number = {name: code for code, name in enumerate(names.tolist())}
         return Exclusion(codes, np.array([-1 if name is None else number.get(str(name), -1) for name in groups]))
+
+
+def _is_complete(info: Mapping[str, Any]) -> bool:
+    """Whether an index.json says whose embeddings these are, and names the files."""
+    files = info.get("files")
+    return (
+        all(isinstance(info.get(key), str) for key in ("model", "atlas", "atlas_hash"))
+        and isinstance(files, dict)
+        and set(files) - {_IMAGES} == {_EMBEDDINGS, _PHOTOS}
+    )
+
+
+def _sources(told: object) -> tuple[Source, ...] | None:
+    """The sources as an index.json tells of them; None if it does not tell enough."""
+    if not isinstance(told, list):
+        return None
+    try:
+        return tuple(Source(**{**source, "notes": tuple(source["notes"])}) for source in told)
+    except (KeyError, TypeError):
+        return None

@@ -91,14 +91,18 @@ class OnnxRuntime:
         if told.get("schema_version") != SCHEMA_VERSION:
             found = told.get("schema_version")
             raise ServingError(f"{path} has schema version {found!r}; this version of Predilect reads {SCHEMA_VERSION!r}; {again}")
-        if told["model"] != bundle.model or json.loads(told["labels"]) != bundle.labels.to_json():
+        try:
+            model, labels, preprocessing = told["model"], json.loads(told["labels"]), dict(json.loads(told["preprocessing"]))
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            raise ServingError(f"{path} does not say as predilect export does whose model it is; {again}") from error
+        if model != bundle.model or labels != bundle.labels.to_json():
             raise ServingError(f"{path} was exported from another bundle than {bundle.path}; {again}")
-        preprocessing, wanted = json.loads(told["preprocessing"]), bundle.preprocessing.model_dump(mode="json")
+        wanted = bundle.preprocessing.model_dump(mode="json")
         if preprocessing != wanted:
-            key = next(key for key in wanted if preprocessing.get(key) != wanted[key])
+            key = next(key for key in {**wanted, **preprocessing} if preprocessing.get(key) != wanted.get(key))
             also = f" --tta {wanted[key]}" if key == "views" else ""
             raise ServingError(
-                f"{path} was exported with {key} = {preprocessing.get(key)!r}, wanted is {wanted[key]!r}; {again}{also}"
+                f"{path} was exported with {key} = {preprocessing.get(key)!r}, wanted is {wanted.get(key)!r}; {again}{also}"
             )
         return loaded
 
@@ -118,7 +122,7 @@ class OnnxRuntime:
         kinds = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")  # which have no common class of their own
         try:
             return cls(runtime.InferenceSession(data, providers=["CPUExecutionProvider"]))
-        except (kinds.Fail, kinds.InvalidGraph, kinds.NotImplemented) as error:
+        except (kinds.Fail, kinds.InvalidGraph, kinds.InvalidProtobuf, kinds.NotImplemented) as error:
             raise ServingError(f"ONNX Runtime {version('onnxruntime')} cannot run {path}: {error}") from error
 
     def observe(self, squares: Tensor) -> Observation:
