@@ -3,13 +3,14 @@
 import base64
 import dataclasses
 import io
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from made_run import scores_of_files
-from made_serving import blank, checked_problem, made_bundle, photograph, serving, upload
+from made_serving import PATIENCE, await_ready, blank, checked_problem, made_bundle, photograph, serving, upload
 from predilect.insight.attention import head_maps
 from predilect.insight.bundle_index import open_index
 from predilect.serving.answers import PhotographAnswer
@@ -265,6 +266,29 @@ class TestSimilar:
         assert third > 1
         assert row["unfamiliarity"] == pytest.approx(1 - next(share for d, share in [(4, 0.01), (2, 0.5), (0, 1.0)] if third >= d))
         assert row["unfamiliar"] is (third > 4)
+
+
+def test_it_is_ready_when_one_answer_has_been_made_with_all_that_the_bundle_can_tell(predictor, monkeypatch):
+    begun, go, answers, answer = threading.Event(), threading.Event(), [], Predictor.answer
+
+    def held(self, *arguments):
+        begun.set()
+        assert go.wait(PATIENCE)
+        answers.append(answer(self, *arguments))
+        return answers[-1]
+
+    monkeypatch.setattr(Predictor, "answer", held)
+    with serving(predictor) as client:
+        try:
+            assert begun.wait(PATIENCE)
+            checked_problem(client.get("/readyz"), 503)
+        finally:
+            go.set()
+        await_ready("", client.get)
+    (first,) = answers
+    assert {item.task for item in first.attention.maps} == {"lesion", "site"}
+    assert first.similar.neighbours
+    assert {item.given_site for item in first.by_site} == set(predictor.sites)
 
 
 class TestWhatTheBundleSays:

@@ -31,7 +31,7 @@ from predilect.serving.lookup import look_up
 from predilect.serving.maps import attention_of
 from predilect.serving.runtime import Runtime, TorchRuntime, open_runtime
 from predilect.serving.said import combined, say
-from predilect.serving.steps import Photograph, Question, Scores, Seen
+from predilect.serving.steps import Photograph, Question, Scores, Seen, Wanted
 from predilect.training.devices import make_fabric
 from predilect.vision.transforms import central_square
 
@@ -165,6 +165,14 @@ class Predictor:
         """A black square, to warm up with."""
         side = self.bundle.preprocessing.test_side
         return Photograph("", torch.zeros(3, side, side, dtype=torch.uint8), side, side, uniform=True)
+
+    def everything(self) -> Question:
+        """All at once that can be asked of any photograph."""
+        return Question(
+            maps=None if self.explainer is None else {LESION: None, SITE: None},
+            similar=None if self.index is None else Wanted(k=1),
+            every_site=self.fitted.site_prior is not None,
+        )
 
     def observe(self, photographs: Sequence[Photograph]) -> list[Seen]:
         """Look once at some photographs together."""

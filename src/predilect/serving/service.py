@@ -37,7 +37,7 @@ class Service:
     Attributes:
         predictor: The same.
         uploads: Counts what is held in memory.
-        ready: Whether a prediction has been made.
+        ready: Whether a photograph has been answered.
     """
 
     def __init__(self, predictor: Predictor, settings: Settings) -> None:
@@ -53,7 +53,7 @@ class Service:
         )
 
     async def __aenter__(self) -> Self:
-        self._warming = asyncio.create_task(self._batcher.ask(self.predictor.blank()))
+        self._warming = asyncio.create_task(self._warm_up())
         self._warming.add_done_callback(self._warmed)
         return self
 
@@ -101,11 +101,18 @@ class Service:
         async with turn:
             prepare = partial(self.predictor.prepare, upload.name, upload.data, self._max_pixels)
             photograph = await self._lanes.run(prepare, quick=quick)
-        seen = await self._batcher.ask(photograph)
-        answering = asyncio.get_running_loop().run_in_executor
-        answer = await answering(self._answering, self.predictor.answer, photograph, seen, question)
+        answer = await self._answered(photograph, question)
         self.ready = True
         return answer
 
-    def _warmed(self, task: asyncio.Task[Seen]) -> None:
+    async def _answered(self, photograph: Photograph, question: Question) -> PhotographAnswer:
+        seen = await self._batcher.ask(photograph)
+        answering = asyncio.get_running_loop().run_in_executor
+        return await answering(self._answering, self.predictor.answer, photograph, seen, question)
+
+    async def _warm_up(self) -> None:
+        """Answer once with everything, so that what is made only when it is first needed, such as the search, is made now."""
+        await self._answered(self.predictor.blank(), self.predictor.everything())
+
+    def _warmed(self, task: asyncio.Task[None]) -> None:
         self.ready = self.ready or (not task.cancelled() and task.exception() is None)
