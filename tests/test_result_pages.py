@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+
+from predilect.report.report import report_schema
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -137,6 +140,13 @@ def test_readme_shows_the_result_that_is_committed():
     check(re.findall(r"[\d.]+ hours", text)[0], [report["provenance"]["device_hours"]])
 
 
+@pytest.mark.parametrize(
+    ("result", "folder"), [(PAPER, "report"), (SMALL, "report"), (SMALL, "thirteen-labels"), (DRAWN, "report")]
+)
+def test_a_committed_report_is_one_that_would_be_written_today(result, folder):
+    jsonschema.validate(report_of(result, folder), report_schema())
+
+
 @pytest.mark.parametrize("result", [PAPER, SMALL])
 def test_a_page_of_a_result_shows_its_report(result):
     report = report_of(result)
@@ -145,7 +155,7 @@ def test_a_page_of_a_result_shows_its_report(result):
     check_differences(paired, differences(report["comparisons"]), {label: METRICS[label] for label in HEADLINE})
 
 
-@pytest.mark.parametrize("result", [DRAWN])
+@pytest.mark.parametrize("result", [PAPER, DRAWN])
 def test_a_page_of_a_result_shows_which_photographs_are_found(result):
     found = report_of(result)["retrieval"]
     scores, paired = tables(section(page_of(result), "Cases that are alike"))

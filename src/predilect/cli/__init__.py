@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
+from predilect.allocator import keep_memory
 from predilect.cli.audit import audit_command
 from predilect.cli.bundle import bundle_command
 from predilect.cli.cases import cases_command
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: In place of those the process was started with.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    keep_memory()
     tokens = sys.argv[1:] if arguments is None else arguments
     typed.set(tokens)
     if isinstance(sys.stdout, io.TextIOWrapper):
