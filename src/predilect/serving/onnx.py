@@ -122,7 +122,7 @@ class OnnxRuntime:
         kinds = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")  # which have no common class of their own
         try:
             return cls(runtime.InferenceSession(data, providers=["CPUExecutionProvider"]))
-        except (kinds.Fail, kinds.InvalidGraph, kinds.InvalidProtobuf, kinds.NotImplemented) as error:
+        except (kinds.Fail, kinds.InvalidArgument, kinds.InvalidGraph, kinds.InvalidProtobuf, kinds.NotImplemented) as error:
             raise ServingError(f"ONNX Runtime {version('onnxruntime')} cannot run {path}: {error}") from error
 
     def observe(self, squares: Tensor) -> Observation:
