@@ -376,10 +376,13 @@ def test_other_settings_and_other_weights_are_looked_at_anew(copied, fabric, mon
     monkeypatch.setattr(explain, "explain_fold", lambda fold, tell: done.append(0) or whole(fold, tell))
     explain_folds(copied, ["resnet"], [1], sample=2, fabric=fabric)
     assert len(done) == 3
+    monkeypatch.setattr(explain, "RANDOM_WEIGHTS", "another stream")
+    explain_folds(copied, ["resnet"], [1], sample=2, fabric=fabric)
+    assert len(done) == 6
     monkeypatch.setattr(Run, "weights_checksum", lambda *_: "0" * 64)
     monkeypatch.setattr(Run, "fold_weights", lambda self, *part: self.fold_folder(*part) / "checkpoint" / "weights.safetensors")
     explain_folds(copied, ["resnet"], [1], sample=2, fabric=fabric)
-    assert len(done) == 6
+    assert len(done) == 9
 
 
 def edited(path):

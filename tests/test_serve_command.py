@@ -58,7 +58,13 @@ def test_unless_it_is_told_to(made_run, capsys, served):
     run(made_run.bundle.path, "--host", "0.0.0.0", "--port", 0, "--no-token")
     assert "none is asked for" in capsys.readouterr().out
     with TestClient(served[0][0].app, base_url="http://192.168.1.20:8000") as client:
-        for host in ("192.168.1.20:8000", "[fd00::20]:8000", "localhost:8000", f"{socket.gethostname()}:8000"):
+        for host in (
+            "192.168.1.20:8000",
+            "[fd00::20]:8000",
+            "localhost:8000",
+            socket.gethostname(),
+            f"{socket.gethostname().split('.')[0]}.local:8000",
+        ):
             assert client.get("/v1/labels", headers={"Host": host}).status_code == 200, host
         for host in ("evil.example", "192.168.1.20.evil.example", ""):
             assert client.get("/v1/labels", headers={"Host": host}).status_code == 421, host

@@ -142,6 +142,14 @@ class TestOtherPages:
             own = {**here, "Origin": "http://192.168.1.20:8000"}
             assert client.post("/v1/predict", files=upload(photograph()), headers=own).status_code == 200
 
+    def test_who_knows_the_token_may_whatever_a_proxy_made_of_the_host(self, predictor):
+        """A page elsewhere does not know it, and a browser that says that it asks for one is believed."""
+        with serving(predictor, token=TOKEN, hosts=None) as client:
+            here = {"Host": "upstream:8000", "Origin": "http://clinic.example"}
+            for token, more, status in ((TOKEN, {}, 200), ("wrong", {}, 403), (TOKEN, {"Sec-Fetch-Site": "cross-site"}, 403)):
+                headers = {**here, **more, "Authorization": f"Bearer {token}"}
+                assert client.post("/v1/predict", files=upload(photograph()), headers=headers).status_code == status, (token, more)
+
     def test_behind_a_proxy_with_tls_the_page_itself_may(self, client):
         """It is asked under another name than the proxy's, as many are set up."""
         own = {"Origin": "https://clinic.example", "Sec-Fetch-Site": "same-origin"}

@@ -238,6 +238,17 @@ def test_before_the_first_prediction_it_is_not_ready(predictor):
         await_ready("", client.get)
 
 
+def test_why_it_does_not_get_ready_stands_in_the_log(predictor, caplog):
+    class Faulty(Held):
+        def observe(self, squares):
+            raise RuntimeError("out of memory")
+
+    with serving(dataclasses.replace(predictor, runtime=Faulty(predictor.runtime))) as client:
+        wait_until(lambda: "does not get ready" in caplog.text)
+        assert "out of memory" in caplog.text
+        checked_problem(client.get("/readyz"), 503)
+
+
 def test_a_fault_of_the_network_reaches_who_asked_and_nobody_else(predictor):
     class Faulty(Held):
         def observe(self, squares):

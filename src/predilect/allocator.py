@@ -7,8 +7,8 @@ import sys
 
 __all__ = ["keep_memory"]
 
-# Options of mallopt (malloc.h). A block above the second size goes back to the system at once, so that a photograph of a hundred
-# megapixels leaves nothing behind; below it up to the first size is kept.
+# Options of mallopt (malloc.h). A block of more than the second size goes back to the system at once; of smaller ones, such as those of
+# which a large photograph is made up, as much as the first size is kept at the end of the heap.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = (-1, 2**28), (-3, 2**25), (-8, 1)
 
 

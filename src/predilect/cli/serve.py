@@ -78,7 +78,8 @@ def _serve(
 
     names = frozenset({*_LOOPBACK_NAMES, _written(host)})
     if not loopback and token is None:
-        names |= {socket.gethostname().lower()}
+        own = socket.gethostname().lower()
+        names |= {own, f"{own.partition('.')[0]}.local"}
     # With a token no name of a page's own helps it; without one only names and addresses that no page can have are answered to.
     hosts = names if loopback or token is None else None
     settings = Settings(token=token, hosts=hosts, any_address=not loopback)

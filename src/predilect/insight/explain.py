@@ -19,6 +19,7 @@ from predilect.evaluation.attention_summary import MapTables, evaluate_attention
 from predilect.evaluation.insight import Insight, InsightCost
 from predilect.evaluation.retrieval import QueryScores
 from predilect.evaluation.retrieval_summary import evaluate_retrieval
+from predilect.insight.faithfulness import RANDOM_WEIGHTS
 from predilect.insight.one_fold import STEPS, Fold, Part, explain_fold, n_inputs
 from predilect.labels.tasks import LESION, SITE
 from predilect.randomness import stream
@@ -61,7 +62,10 @@ def explain_folds(
     """
     parts = [(system, seed, fold) for system in systems for seed in seeds for fold in folds.run.info["folds"]]
     sampled = sampled_rows(folds, sample)
-    settings = {part: {"weights": folds.run.weights_checksum(*part), "sample": sample, "steps": STEPS} for part in parts}
+    settings = {
+        part: {"weights": folds.run.weights_checksum(*part), "sample": sample, "steps": STEPS, "random_weights": RANDOM_WEIGHTS}
+        for part in parts
+    }
     found = {part: read_fold(fold_path(folds.run.path, *part), settings[part]) for part in parts}
     for part in parts:
         if found[part] is None:

@@ -31,6 +31,7 @@ from predilect.vision.transforms import normalise
 
 __all__ = [
     "BASELINES",
+    "RANDOM_WEIGHTS",
     "Curves",
     "blurred",
     "centred_gaussian",
@@ -44,6 +45,9 @@ __all__ = [
 
 BASELINES = ("random", "gaussian")
 """Maps that know nothing of the network, in the order of reports."""
+
+RANDOM_WEIGHTS = "random network"
+"""The stream that random weights are drawn from; what was found with those of another one is not what would be found now."""
 
 _BATCH = 16  # images scored at once
 
@@ -190,7 +194,7 @@ def random_network(network: Network, recipe: Recipe, seed: int) -> Network:
         seed: Of the weights. They are drawn from a stream of their own: the same seed's training started from other ones.
     """
     bare = recipe.model_copy(update={"weights": "none", "frozen_stages": 0})
-    untrained = build_network(network.labels, bare, stream_seed(seed, "random network"))
+    untrained = build_network(network.labels, bare, stream_seed(seed, RANDOM_WEIGHTS))
     untrained.preprocessing = network.preprocessing
     for module in untrained.modules():
         if isinstance(module, _BatchNorm):  # the blocks of a ResNet start with a last scale of zero and would do nothing

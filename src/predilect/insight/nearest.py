@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import faiss
@@ -152,7 +152,6 @@ class Space:
         tie_order: (N,) whole numbers; of vectors at the same distance the one with the smaller number comes first.
         metric: ``"euclidean"``, or ``"cosine"``: 1 minus the cosine of the angle.
         longest: Length of the longest of `searched`.
-        codes: Of `searched`; None where float32 is read as soon.
     """
 
     vectors: NDArray[np.float32]
@@ -160,15 +159,22 @@ class Space:
     tie_order: NDArray[np.int64]
     metric: Metric
     longest: float
-    codes: Codes | None
+    _made: list[Codes] = field(default_factory=list)
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], tie_order: NDArray[np.int64], metric: Metric) -> Space:
-        """Make ready to search; this adds a quarter to the memory of the vectors, and for cosine copies them once."""
+        """Make ready to search; for cosine this copies the vectors once."""
         length = lengths(vectors)
         searched = vectors if metric == "euclidean" else _scaled(vectors, length)
-        codes = Codes.of(searched) if searched.size >= _FEW_VALUES else None
-        return cls(vectors, searched, tie_order, metric, float(length.max()) if metric == "euclidean" else 1.0, codes)
+        return cls(vectors, searched, tie_order, metric, float(length.max()) if metric == "euclidean" else 1.0)
+
+    def _codes(self) -> Codes | None:
+        """Of `searched`, made when they are first asked for, a quarter of its memory; None where float32 is read as soon."""
+        if self.searched.size < _FEW_VALUES:
+            return None
+        if not self._made:
+            self._made.append(Codes.of(self.searched))
+        return self._made[0]
 
     def nearest(
         self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64], exclusion: Exclusion, cells: Cells | None = None
@@ -187,7 +193,7 @@ class Space:
             exclusion: Which of them do not answer.
             cells: Where to look for candidates; a query that finds fewer than k there is searched exactly. None: everywhere.
         """
-        codes = self.codes if len(queries) < _MANY else None
+        codes = self._codes() if cells is None and len(queries) < _MANY else None
         ways: list[Cells | Codes | None] = [cells] if cells is not None else [None] if codes is None else [codes, None]
         distances, positions = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
         unsure = np.arange(len(queries))

@@ -73,12 +73,12 @@ class Guard:
             return ProblemError(421, f"This server answers under these names only: {named}.")
         if not path.startswith(_PROTECTED):
             return None
-        if _is_of_another_page(headers):
-            return ProblemError(403, "No page but this server's own may ask it.")
-        if self._token is None:
-            return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token):
+        right = self._token is not None and scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
+        # Another page does not know the token; behind a proxy that changes the Host header, the own page's origin is not the host.
+        if headers.get("sec-fetch-site") in _OTHER_PAGES or (not right and _is_of_another_origin(headers)):
+            return ProblemError(403, "No page but this server's own may ask it.")
+        if right or self._token is None:
             return None
         told = "The token is not the right one" if given else "A token is needed"
         return ProblemError(401, f"{told}: send Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"})
@@ -87,11 +87,11 @@ class Guard:
         return self._hosts is None or name in self._hosts or (self._any_address and _is_address(name))
 
 
-def _is_of_another_page(headers: Headers) -> bool:
-    """By what a browser says of it; where it does not, as to an address without TLS, by the origin that it names."""
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is not None or origin is None:
-        return site in _OTHER_PAGES
+def _is_of_another_origin(headers: Headers) -> bool:
+    """By the origin that a browser names where it does not say how that is related, as to an address without TLS."""
+    origin = headers.get("origin")
+    if "sec-fetch-site" in headers or origin is None:
+        return False
     return origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 

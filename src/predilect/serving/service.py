@@ -7,6 +7,7 @@ does not wait for those that take long, and a request of many has one of them de
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,6 +25,7 @@ from predilect.serving.uploads import HeldBytes, Upload
 
 __all__ = ["Service"]
 
+_log = logging.getLogger("uvicorn.error")  # where uvicorn tells of faults, too
 _ANSWERING = 2  # threads; an answer takes a few milliseconds
 
 
@@ -115,4 +117,7 @@ class Service:
         await self._answered(self.predictor.blank(), self.predictor.everything())
 
     def _warmed(self, task: asyncio.Task[None]) -> None:
-        self.ready = self.ready or (not task.cancelled() and task.exception() is None)
+        error = None if task.cancelled() else task.exception()
+        self.ready = self.ready or (not task.cancelled() and error is None)
+        if error is not None:
+            _log.error("the first answer, to a blank photograph, failed: the server does not get ready by itself", exc_info=error)
