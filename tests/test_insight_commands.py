@@ -388,3 +388,10 @@ def test_an_index_of_another_atlas_that_is_replaced_is_told_of(place, tmp_path, 
     assert leave("index", bundle, other) == 0
     shown = capsys.readouterr().out
     assert "replaced  an index of 36 photographs of another atlas or another state of it, other\n" in shown
+
+
+def test_an_index_without_the_photographs_that_were_in_it_says_so(place, tmp_path, capsys):
+    bundle = shutil.copytree(place / "run" / "bundle", tmp_path / "bundle")
+    for options, told in ((("--photographs",), False), ((), True), ((), False)):
+        assert leave("index", bundle, place / "atlas", *options) == 0
+        assert ("--photographs puts them in" in capsys.readouterr().out) is told

@@ -246,6 +246,8 @@ def test_photographs_of_a_case_are_answered_together(bundle, photographs, capsys
     assert (first["name"], second["name"]) == tuple(map(str, folders))
     assert first["photographs"] == [row["name"] for row in members]
     assert second["photographs"] == [str(folders[1] / "1.jpg")]  # the broken one is told of, and left out
+    (incomplete,) = [note for note in said["notes"] if "could not be read" in note]
+    assert incomplete.startswith(f"Of {folders[1]}, 1 of 2 photographs could not be read")
     for key in ("lesions", "lesions_without_site"):
         by_name = [{item["name"]: item for item in row[key]} for row in members]
         for item in first[key]:

@@ -77,7 +77,7 @@ def explain_command(
     if dropped:
         console.print(
             f"note      the report showed {listed(dropped)} before and no longer does, for it shows the systems of the last explain; name "
-            f"{'it' if len(dropped) == 1 else 'them'} with --systems, too: what is done is not done again"
+            f"{'it' if len(dropped) == 1 else 'them'} with --systems, too: what was done with the same --sample is not done again"
         )
     console.print(f"numbers   {insight_path(run)}")
     console.print(f"report    {run / 'report' / 'report.html'}")

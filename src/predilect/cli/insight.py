@@ -124,6 +124,8 @@ def index_command(
         console.print(
             f"replaced  an index of {many(len(earlier), 'photograph')} of another atlas or another state of it, {earlier.atlas}"
         )
+    if earlier is not None and earlier.images is not None and not photographs:
+        console.print("note      the index that was there held the photographs, this one does not: --photographs puts them in")
     if opened.fitted.familiarity is not None and index.atlas_hash != opened.provenance.get("atlas_hash"):
         console.print(
             f"note      There is no warning of photographs unlike those of the atlas: the index is of the atlas {index.atlas}, from which "

@@ -84,7 +84,12 @@ def predict_command(
     said = _Said(
         photographs,
         answer_cases(predictor, photographs, given.files) if case else None,
-        [*_notes(predictor), *_unshown(predictor, site, case=case), *_passed_over(given)],
+        [
+            *_notes(predictor),
+            *_unshown(predictor, site, case=case),
+            *_passed_over(given),
+            *(_incomplete(photographs, given) if case else []),
+        ],
     )
     _show(predictor, said, format_, out)
     failed = {path: reason for path, reason in photographs.items() if isinstance(reason, str)}
@@ -128,6 +133,20 @@ def _passed_over(given: GivenImages) -> list[str]:
     if not given.n_others:
         return []
     return [f"Passed over in the folders, as no images by their names: {many(given.n_others, 'other file')}."]
+
+
+def _incomplete(photographs: Mapping[Path, PhotographAnswer | str], given: GivenImages) -> list[str]:
+    """Of which cases some photographs are missing; one of which all are has its own remark."""
+    from predilect.serving.files import case_name
+
+    unread: dict[str, list[bool]] = {}
+    for path, answer in photographs.items():
+        unread.setdefault(case_name(given.files[path]), []).append(isinstance(answer, str))
+    return [
+        f"Of {name}, {sum(missing)} of {many(len(missing), 'photograph')} could not be read: what only they show is not in the answer."
+        for name, missing in unread.items()
+        if any(missing) and not all(missing)
+    ]
 
 
 def _show(predictor: Predictor, said: _Said, format_: str, out: Path | None) -> None:

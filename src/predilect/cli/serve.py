@@ -95,9 +95,10 @@ def _token() -> str | None:
     if token is None:
         return None
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        fault = "a blank or a letter that is not of ASCII" if len(token) >= _SHORTEST_TOKEN else f"{len(token)} characters"
         raise ServingError(
-            f"the environment variable {TOKEN_VARIABLE} holds {len(token)} characters; a token has at least {_SHORTEST_TOKEN}, "
-            f"letters, digits and signs without blanks"
+            f"the environment variable {TOKEN_VARIABLE} holds {fault}; a token has at least {_SHORTEST_TOKEN} characters: "
+            f"letters, digits and signs of ASCII without blanks"
         )
     return token
 

@@ -14,7 +14,7 @@ from predilect.serving.answers import CaseAnswer, PhotographAnswer
 from predilect.serving.predictor import Predictor
 from predilect.serving.steps import Question
 
-__all__ = ["Answered", "answer_cases", "answer_files", "answer_table"]
+__all__ = ["Answered", "answer_cases", "answer_files", "answer_table", "case_name"]
 
 Answered = PhotographAnswer | CaseAnswer | str
 """An answer, or why there is none."""
@@ -47,6 +47,11 @@ def answer_files(
     return answers
 
 
+def case_name(folder: Path | None) -> str:
+    """What the case is called that a photograph belongs to, by the folder that was named for it; None: it was named itself."""
+    return "case" if folder is None else str(folder)
+
+
 def answer_cases(
     predictor: Predictor, answers: Mapping[Path, PhotographAnswer | str], folders: Mapping[Path, Path | None]
 ) -> dict[str, CaseAnswer | str]:
@@ -64,7 +69,7 @@ def answer_cases(
     members: dict[str, list[PhotographAnswer | str]] = {}
     for path, answer in answers.items():
         folder = folders[path]
-        members.setdefault("case" if folder is None else str(folder), []).append(answer)
+        members.setdefault(case_name(folder), []).append(answer)
     found: dict[str, CaseAnswer | str] = {}
     for name, all_of_it in members.items():
         usable = [answer for answer in all_of_it if not isinstance(answer, str)]
