@@ -221,7 +221,12 @@ def test_what_the_networks_show_reads():
 
 def test_the_tables_of_a_fold_read():
     folder = GOLDEN / "run" / "insight" / "mtl" / "seed-1" / "fold-0"
-    settings = {"weights": Run.open(GOLDEN / "run").weights_checksum("mtl", 1, 0), "sample": 2, "steps": 10}
+    settings = {
+        "weights": Run.open(GOLDEN / "run").weights_checksum("mtl", 1, 0),
+        "sample": 2,
+        "steps": 10,
+        "random_weights": "random network",
+    }
     found = read_fold(folder, settings)
     assert found.images == 422 - 7 * 10  # both drawn photographs lie in this fold
     assert (found.method, found.cells, found.unexplained) == ("cam", (1, 1), None)
