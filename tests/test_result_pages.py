@@ -171,6 +171,21 @@ def test_a_page_of_a_result_shows_which_photographs_are_found(result):
     check_differences(paired, differences(found["comparisons"]), {label: (measure,) for label, measure in RETRIEVAL.items()})
 
 
+def test_the_page_of_the_result_shows_what_the_site_gave():
+    known = report_of(PAPER)["known_site"]
+    found = {
+        (item["system_a"], item["system_b"], item["metric"]): item for item in known["comparisons"] if item["class_name"] is None
+    }
+    (table,) = tables(section(page_of(PAPER), "Probabilities, and a known site"))
+    assert set(table) == {"header", *(f"{name}+site" for name in report_of(PAPER)["systems"] if f"{name}+site" in known["systems"])}
+    for label, (ranking, loss) in ((label, cells) for label, cells in table.items() if label != "header"):
+        without = f"{label.removesuffix('+site')} recalibrated"
+        precision, log_loss = (found[label, without, metric] for metric in ("map_class", "log_loss"))
+        check(ranking, [precision[key] for key in ("difference", "low", "high")])
+        share = -100 * log_loss["difference"] / known["systems"][without]["mean"]["log_loss"]
+        check(loss, [*(log_loss[key] for key in ("difference", "low", "high")), share])
+
+
 def test_the_page_of_the_result_shows_the_scores_on_thirteen_labels():
     systems = report_of(SMALL, "thirteen-labels")["systems"]
     by_seed, means = tables(section(page_of(SMALL), "Thirteen labels, beside a script of one's own"))

@@ -129,7 +129,8 @@ def score_known_site(
     """Score systems with and without the site, and compare them in pairs.
 
     Compared are, for each system, the one with the site against itself as it was, against itself calibrated, against itself
-    recalibrated, between which and itself nothing but the site lies, and against ``prevalence+site``; each later system with the site against each earlier one with it; and the two baselines.
+    recalibrated, which lacks nothing but the site, and against ``prevalence+site``; each later system with the site against each
+    earlier one with it; and the two baselines.
 
     Args:
         tables: What `condition_on_site` returned.

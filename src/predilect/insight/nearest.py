@@ -159,7 +159,7 @@ class Space:
     tie_order: NDArray[np.int64]
     metric: Metric
     longest: float
-    _made: list[Codes] = field(default_factory=list)
+    _made: list[Codes] = field(default_factory=list)  # what `_codes` made, once
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], tie_order: NDArray[np.int64], metric: Metric) -> Space:

@@ -18,9 +18,7 @@ Done = TypeVar("Done")
 
 _QUICK = 2**25  # pixels that are gone over: a fifth of a second or less
 _PNG_PIXEL = 8  # a pixel of a PNG costs as much as so many of a JPEG
-_MAX_BYTES = (
-    2**24
-)  # photographs of so many pixels have less as cameras write them; what is more may hide work that pixels do not tell
+_MAX_BYTES = 2**24  # cameras write fewer for so many pixels; more may hide work that pixels do not tell
 _RETRY_AFTER = 5
 
 
